@@ -1,0 +1,56 @@
+/*
+ * Memory cgroups of the guests, v2 or v1, whichever holds the memory controller on this host.
+ *
+ * v2 (Documentation/admin-guide/cgroup-v2.rst): `memory.high` throttles and never kills.
+ * v1 (Documentation/admin-guide/cgroup-v1/memory.rst): a limit with the OOM killer disabled; the
+ * out-of-memory event is an eventfd that the caller watches and answers by paging out.
+ *
+ * A tree of two levels: root `memd-<instance>` with the wall for all guests, one child for each guest.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "memd/base/error.h"
+
+enum cgroup_mode {
+	CGROUP_NONE, /* no memory controller, or no permission: tick and pause only */
+	CGROUP_V1,
+	CGROUP_V2,
+};
+
+struct cgroup; /* one directory; owns its descriptor */
+
+/* Where the memory controller is mounted and which version; CGROUP_NONE with the reason in *e. */
+enum cgroup_mode cgroup_detect(char *ret_mount, size_t size, struct error *e);
+
+/*
+ * Makes (or takes over, when it is there and empty) the directory `name` under parent (NULL: under the
+ * mount). Any errno of mkdir; *e says which path. Free with cgroup_free, which does not remove it.
+ */
+int cgroup_new(enum cgroup_mode mode, const struct cgroup *parent, const char *name,
+	struct cgroup **ret, struct error *e);
+/* NULL is allowed. */
+void cgroup_free(struct cgroup *c);
+/* rmdir; -EBUSY while processes are in it. */
+int cgroup_remove(struct cgroup *c);
+
+/* An O_WRONLY descriptor of cgroup.procs, the caller's: a child writes "0" to it before exec. */
+int cgroup_open_procs(const struct cgroup *c);
+int cgroup_attach(const struct cgroup *c, pid_t pid);
+
+/*
+ * Throttling limit: memory.high on v2, memory.limit_in_bytes on v1 (never below the present usage there,
+ * since that would block in the kernel's reclaim: the caller pages out first and calls again).
+ * bytes: UINT64_MAX for none. *ret_set (may be NULL): what was really written.
+ */
+int cgroup_set_limit(struct cgroup *c, uint64_t bytes, uint64_t *ret_set);
+int cgroup_read_usage(const struct cgroup *c, uint64_t *ret_bytes);
+/* v1: OOM killer off, and an eventfd that fires when the limit cannot be held. -EOPNOTSUPP on v2. */
+int cgroup_watch_oom(struct cgroup *c, int *ret_eventfd);
+/* v1: an eventfd that fires when usage crosses bytes either way. -EOPNOTSUPP on v2. */
+int cgroup_watch_threshold(struct cgroup *c, uint64_t bytes, int *ret_eventfd);
+/* v1: 1 while tasks wait in the group because the limit is reached; 0 not; v2: 0. */
+int cgroup_under_oom(const struct cgroup *c);

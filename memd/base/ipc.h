@@ -1,0 +1,62 @@
+/*
+ * Messages between memd, memd-vmm and memd-pool: SOCK_SEQPACKET Unix sockets, one message a packet, a
+ * fixed header before a payload whose size the receiver checks. Both ends treat the other as hostile:
+ * wrong magic, version, size or an unexpected descriptor ends the connection, never the process.
+ */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "memd/base/cleanup.h"
+
+#define IPC_MAGIC        UINT32_C(0x3164656d) /* "med1" */
+#define IPC_VERSION      1
+#define IPC_PAYLOAD_MAX  (132 * 1024)         /* 32 pages and their descriptions */
+#define IPC_FDS_MAX      8
+
+struct ipc_header {
+	uint32_t magic;
+	uint16_t version;
+	uint16_t type;     /* of the protocol that speaks on this socket */
+	uint32_t seq;      /* a reply repeats its request's; 0 for what was not asked for */
+	uint32_t size;     /* of the payload in bytes */
+};
+
+struct ipc_message {
+	struct ipc_header header;
+	size_t n_fds;
+	int fds[IPC_FDS_MAX];      /* the receiver's; -1 once taken */
+	uint8_t payload[IPC_PAYLOAD_MAX] __attribute__((aligned(8)));
+};
+
+/* Heap, because of its size. */
+struct ipc_message *ipc_message_new(void);
+/* Closes descriptors that nobody took. NULL is allowed. */
+void ipc_message_free(struct ipc_message *m);
+DEFINE_CLEANUP(struct ipc_message *, ipc_message_free)
+
+/*
+ * Binds and listens on path (at most 107 bytes), replacing a socket that nobody listens on.
+ * -EADDRINUSE when somebody does. Returns the descriptor or negative errno.
+ */
+int ipc_listen(const char *path, mode_t mode);
+int ipc_connect(const char *path);
+/* A connected pair, close-on-exec, for tests and for handing one end to a child. */
+int ipc_pair(int ret_fds[2]);
+
+/* Sends one message with n_fds descriptors (which stay the caller's). -EAGAIN, -EPIPE, -EMSGSIZE, ... */
+int ipc_send(int fd, uint16_t type, uint32_t seq, const void *payload, size_t size, const int *fds,
+	size_t n_fds);
+#define IPC_CLOSED 1
+/*
+ * Receives one message into *m (descriptors left from before are closed first). 0, IPC_CLOSED when the
+ * peer is gone, -EAGAIN on a non-blocking socket, -EPROTO for a message that breaks the framing (the
+ * connection is then to be closed).
+ */
+int ipc_recv(int fd, struct ipc_message *m);
+
+/* The payload as a T when it is exactly that large, else NULL. */
+#define IPC_PAYLOAD(m, T) \
+	((m)->header.size == sizeof(T) ? (const T *)(const void *)(m)->payload : (const T *)NULL)

@@ -1,0 +1,141 @@
+/*
+ * memd <-> memd-vmm. memd binds /run/memd/guest/ID.sock, listens and hands the listening descriptor to
+ * memd-vmm, which accepts: so the socket is there before the sandbox, and a restarted memd finds it. One
+ * connection at a time; a newer one replaces the older. The vmm speaks first (HELLO).
+ *
+ * Structs are append-only within a version; the receiver checks exact sizes. All figures of the vmm are
+ * claims: memd compares them with the kernel's.
+ */
+#pragma once
+
+#include <stdint.h>
+
+#define VMM_PROTO_VERSION 1
+#define VMM_NAME_MAX      64  /* with the NUL */
+#define VMM_REASON_MAX    256
+#define VMM_RANGES_MAX    4
+
+enum vmm_message_type {
+	/* memd asks; each is answered with VMM_DONE or with what is named */
+	VMM_GET_STATS = 1,    /* -> VMM_STATS */
+	VMM_SET_BALLOON = 2,  /* struct vmm_set_balloon */
+	VMM_PAUSE = 3,        /* vCPUs stand still when DONE arrives */
+	VMM_RESUME = 4,
+	VMM_POWER_BUTTON = 5, /* ACPI */
+	VMM_QUIT = 6,         /* stop at once; DONE, then the process exits with 0 */
+	VMM_ATTACH_POOL = 7,  /* one descriptor: a connection to memd-pool; replaces the former */
+	VMM_SET_SCAN = 8,     /* struct vmm_set_scan */
+	/* memd-vmm says */
+	VMM_HELLO = 100,      /* struct vmm_hello */
+	VMM_STATS = 101,      /* struct vmm_stats */
+	VMM_DONE = 102,       /* struct vmm_done */
+	VMM_EVENT = 103,      /* struct vmm_event, unasked */
+};
+
+enum vmm_state {
+	VMM_STATE_STARTING = 0,
+	VMM_STATE_RUNNING = 1,
+	VMM_STATE_PAUSED = 2,
+	VMM_STATE_POWERED_OFF = 3, /* the guest shut itself down or asked for a reset; the process exits */
+	VMM_STATE_FAILED = 4,      /* the guest cannot go on; vCPUs stopped, memory kept for a look until QUIT */
+};
+
+struct vmm_range {
+	uint64_t gpa;
+	uint64_t hva;   /* in the address space of memd-vmm */
+	uint64_t bytes; /* of guest RAM */
+};
+
+struct vmm_hello {
+	uint32_t proto_version;
+	uint32_t state; /* enum vmm_state */
+	uint32_t n_vcpus;
+	uint32_t n_ranges;
+	uint64_t ram_bytes;
+	struct vmm_range ranges[VMM_RANGES_MAX];
+	char name[VMM_NAME_MAX];
+	char program_version[32];
+};
+
+struct vmm_set_balloon {
+	uint64_t target_pages; /* of 4 KiB that the guest shall hold in its balloon */
+};
+
+enum vmm_scan_mode {
+	VMM_SCAN_OFF = 0,
+	VMM_SCAN_ZERO_ONLY = 1,
+	VMM_SCAN_SHARE = 2,
+};
+
+struct vmm_set_scan {
+	uint32_t mode;           /* enum vmm_scan_mode */
+	uint32_t max_cpu_bp;     /* of one core, basis points */
+	uint64_t target_time_us; /* one pass over all RAM shall take about this long */
+};
+
+struct vmm_done {
+	int32_t result; /* 0 or negative errno */
+	uint32_t reserved;
+	char reason[VMM_REASON_MAX]; /* for a person, when result is not 0 */
+};
+
+struct vmm_event {
+	uint32_t state; /* enum vmm_state entered */
+	uint32_t reserved;
+	char reason[VMM_REASON_MAX];
+};
+
+/* Pages are of 4 KiB. The first group adds up to ram_pages: a page is in exactly one state. */
+struct vmm_stats {
+	uint64_t time_us; /* CLOCK_MONOTONIC when the pagemap was read */
+	uint32_t state;
+	uint32_t balloon_ready; /* the driver has set DRIVER_OK */
+
+	uint64_t ram_pages;
+	uint64_t private_pages;        /* anonymous and present; includes pages that broke from the pool */
+	uint64_t shared_pages;         /* of the pool, mapped and not broken */
+	uint64_t swapped_pages;
+	uint64_t hole_untouched_pages;
+	uint64_t hole_zero_pages;      /* found zero and dropped */
+	uint64_t hole_balloon_pages;
+	uint64_t hole_reported_pages;  /* free page reporting */
+
+	/* of those holes, the ones whose page was backed when it was given: what the mechanism really freed */
+	uint64_t freed_zero_pages;
+	uint64_t freed_balloon_pages;
+	uint64_t freed_reported_pages;
+
+	uint64_t balloon_target_pages;
+	uint64_t balloon_actual_pages;
+	uint64_t balloon_discard_calls;
+	/* what the guest claims (virtio 1.2, 5.5.6.3), UINT64_MAX when it did not say */
+	uint64_t guest_swap_in_bytes;
+	uint64_t guest_swap_out_bytes;
+	uint64_t guest_major_faults;
+	uint64_t guest_minor_faults;
+	uint64_t guest_free_bytes;
+	uint64_t guest_total_bytes;
+	uint64_t guest_available_bytes;
+	uint64_t guest_disk_caches_bytes;
+	uint64_t guest_stats_time_us; /* CLOCK_MONOTONIC of the last report, 0 for none */
+
+	/* the scanner, since the start */
+	uint64_t scan_passes;
+	uint64_t scan_pages_hashed;
+	uint64_t scan_pages_frozen;
+	uint64_t scan_pages_mapped;
+	uint64_t scan_pages_dropped;
+	uint64_t scan_pages_thawed;   /* frozen, then not equal after all */
+	uint64_t scan_pages_broken;   /* shared pages found written since */
+	uint64_t scan_pages_inserted; /* first copies handed to the pool */
+	uint64_t scan_cpu_us;
+	uint64_t ram_mappings;        /* virtual memory areas that RAM consists of, as we made them */
+	uint64_t pool_attached;       /* 1 while a pool connection is up */
+
+	/* the machine */
+	uint64_t vcpu_exits;
+	uint64_t emulation_completed; /* instructions the kernel's emulator refused and we completed */
+	uint64_t memory_waits;        /* KVM_RUN came back because a page could not be had, and was retried */
+	uint64_t device_needs_reset;  /* guest misbehaviour towards a device, counted */
+	uint64_t console_dropped_bytes;
+};
