@@ -32,6 +32,9 @@ enum cgroup_mode cgroup_detect(char *ret_mount, size_t size, struct error *e);
  */
 int cgroup_new(enum cgroup_mode mode, const struct cgroup *parent, const char *name,
 	struct cgroup **ret, struct error *e);
+/* As cgroup_new for a directory that is there, with its processes: for adopting guests. -ENOENT, ... */
+int cgroup_open(enum cgroup_mode mode, const struct cgroup *parent, const char *name,
+	struct cgroup **ret, struct error *e);
 /* NULL is allowed. */
 void cgroup_free(struct cgroup *c);
 /* rmdir; -EBUSY while processes are in it. */

@@ -16,5 +16,5 @@ struct error {
 int error_set(struct error *e, int code, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 
-/* Puts "CONTEXT: " before what *e says; no-op for NULL. Used to add the file or guest on the way up. */
+/* Puts "CONTEXT: " before what *e says; no-op for NULL and when nothing was said. Used to add the file or guest on the way up. */
 void error_prefix(struct error *e, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -42,6 +42,8 @@ DEFINE_CLEANUP(struct ipc_message *, ipc_message_free)
  * -EADDRINUSE when somebody does. Returns the descriptor or negative errno.
  */
 int ipc_listen(const char *path, mode_t mode);
+/* Accepts one connection, close-on-exec, with buffers for the largest message. -EAGAIN, ... */
+int ipc_accept(int listen_fd);
 int ipc_connect(const char *path);
 /* A connected pair, close-on-exec, for tests and for handing one end to a child. */
 int ipc_pair(int ret_fds[2]);

@@ -1,7 +1,7 @@
 /*
  * The kernel's own figures about processes and swap, as the ledger compares them with ours. All
  * parsers take the text, so that they are tested without a /proc; unknown lines are skipped, a
- * missing line counts as absent (false in `have_`), never as zero silently.
+ * missing line is an error, never a silent zero. A pid of 0 is this process.
  */
 #pragma once
 
@@ -23,12 +23,12 @@ struct smaps_rollup {
 	uint64_t anon_huge_bytes;
 };
 
-/* -EPROTO when the text has no Pss line. */
+/* -EPROTO when one of these lines is missing (all kernels since 5.4 write them). */
 int procfs_parse_smaps_rollup(const char *text, struct smaps_rollup *ret);
 /* Any errno of reading (-ENOENT, -ESRCH: the process is gone). */
 int procfs_read_smaps_rollup(pid_t pid, struct smaps_rollup *ret);
 
-/* VmPTE of /proc/PID/status: page tables of the process, in bytes. */
+/* VmPTE of /proc/PID/status: page tables of the process, in bytes. -ESRCH for one that exits. */
 int procfs_read_page_table_bytes(pid_t pid, uint64_t *ret_bytes);
 /* Major faults and CPU time (user + system) of /proc/PID/stat. */
 struct proc_stat {
@@ -53,7 +53,9 @@ struct swap_device {
 	uint64_t zram_compressed_bytes; /* mm_stat: compr_data_size */
 	uint64_t zram_occupied_bytes;   /* mm_stat: mem_used_total, RAM held by the device */
 };
-/* Reads all active swap devices; *ret is the caller's to free. */
+/* Parses /proc/swaps (figures of zram are left 0). -ENOMEM; *ret is the caller's to free. */
+int procfs_parse_swaps(const char *text, struct swap_device **ret, size_t *ret_n);
+/* Reads all active swap devices; *ret is the caller's to free, NULL when there are none. */
 int procfs_read_swaps(struct swap_device **ret, size_t *ret_n);
 /* Parses mm_stat (Documentation/admin-guide/blockdev/zram.rst). -EPROTO. */
 int procfs_parse_mm_stat(const char *text, struct swap_device *ret);

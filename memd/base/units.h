@@ -26,12 +26,12 @@ typedef struct {
 
 /*
  * Parses "512M", "1.5G", "4096", "64K", suffixes K M G T (powers of 1024, also KiB/MiB/..., case
- * matters not). -EINVAL (no number, trailing text), -ERANGE (overflows 64 bits). Out-parameter
+ * matters not), one blank before the suffix allowed. -EINVAL (no number, trailing text), -ERANGE (overflows 64 bits). Out-parameter
  * untouched on failure; *e names the text and what is allowed.
  */
 int units_parse_bytes(const char *text, uint64_t *ret_bytes, struct error *e);
 
-/* As units_parse_bytes, and also "25%" (0..100, one decimal allowed), which is taken of whole_bytes. */
+/* As units_parse_bytes, and also "25%" (0..100, two decimals allowed), which is taken of whole_bytes. */
 int units_parse_bytes_or_percent(const char *text, uint64_t whole_bytes, uint64_t *ret_bytes,
 	struct error *e);
 
