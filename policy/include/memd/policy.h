@@ -60,7 +60,7 @@ struct memd_host_view {
 	uint64_t used_bytes;       /* everything: guests, pools, what swap occupies in RAM, memd itself */
 	uint64_t pool_bytes;
 	uint64_t swap_occupied_bytes;
-	uint64_t overhead_bytes;   /* of used: not a guest's */
+	uint64_t overhead_bytes;   /* of used: in no guest's resident_bytes (memd, memd-pool, unowned pool pages, swap_occupied_bytes) */
 	uint32_t state;            /* enum memd_host_state */
 	uint32_t n_guests;
 	const struct memd_guest_view *const *guests; /* n_guests, by id, ascending */

@@ -1,0 +1,141 @@
+/*
+ * The configuration: memd.conf with its drop-ins, guests' files, and settings of guests that come over
+ * the bus. INI as systemd reads it: sections, `Key=value`, `#` and `;` comments, an indented line goes on
+ * with the value of the line before (CommandLine= only), an empty value means the default.
+ *
+ * Everything is parsed through one schema (config-schema.c), which also holds the defaults. An unknown
+ * section or key is an error that names file, line and the nearest known key. A failed load leaves its
+ * result untouched, so that the caller keeps the last good one. Nothing here looks at the host: a
+ * percentage stays one until the caller says of what.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "memd/base/cleanup.h"
+#include "memd/base/error.h"
+#include "memd/base/units.h"
+
+#define CONFIG_GUEST_NAME_MAX 63 /* characters */
+#define CONFIG_VCPUS_MAX      1024
+#define CONFIG_SHARES_MAX     1000000
+#define CONFIG_MEMORY_MIN     (8 * MIB)
+#define CONFIG_MEMORY_MAX     (4096 * GIB)
+
+/* Bytes, or a fraction of something that is known later. */
+struct config_size {
+	uint64_t bytes;
+	uint32_t bp; /* basis points of the whole; CONFIG_SIZE_ABSOLUTE: bytes holds */
+};
+#define CONFIG_SIZE_ABSOLUTE UINT32_MAX
+/* In bytes; a fraction of whole_bytes is rounded down to pages of 4 KiB. */
+uint64_t config_size_resolve(struct config_size size, uint64_t whole_bytes);
+
+enum config_cgroup {
+	CONFIG_CGROUP_AUTO, /* use memory cgroups where the host has them */
+	CONFIG_CGROUP_OFF,
+};
+
+enum config_share { /* the values of enum vmm_scan_mode */
+	CONFIG_SHARE_OFF,
+	CONFIG_SHARE_ZERO_ONLY,
+	CONFIG_SHARE_SHARE,
+};
+
+/* One line of a free-form section. */
+struct config_pair {
+	char *key;
+	char *value;
+};
+
+/* [Policy NAME], uninterpreted: the keys are the policy's. */
+struct config_policy {
+	char *name;
+	struct config_pair *pairs; /* in the order of the files */
+	size_t n_pairs;
+};
+
+struct host_config {
+	/* [Host] */
+	struct config_size budget; /* of MemTotal */
+	uint64_t tick_us;
+	char *policy;
+	char *vmm_path;  /* NULL: beside the memd binary */
+	char *pool_path; /* likewise */
+	bool keep_guests;
+	enum config_cgroup cgroup;
+	char *cgroup_name;
+	/* [Share] */
+	enum config_share share_mode;
+	uint32_t share_max_cpu_bp;    /* of one core, for each guest */
+	uint64_t share_target_time_us; /* of one pass over a guest */
+	/* [Reclaim] */
+	bool paging;
+	uint64_t cold_time_us; /* not touched for so long: may be paged out ahead of need */
+	/* [Policy NAME] */
+	struct config_policy *policies;
+	size_t n_policies;
+};
+
+/* The built-in defaults. -ENOMEM. */
+int host_config_init(struct host_config *ret);
+/* Frees what it owns and clears it; a cleared one is allowed. */
+void host_config_done(struct host_config *c);
+
+/*
+ * The defaults, then path, then path.d/ *.conf in the order of their names, later values winning; checked as
+ * a whole. -ENOENT when there is no such file, -EINVAL, -ERANGE, any errno of reading; *e names file and
+ * line. *ret is the caller's to end with host_config_done, untouched on failure.
+ */
+int host_config_load(const char *path, struct host_config *ret, struct error *e);
+/* The same, but path may be missing (the default place); its drop-ins are read all the same. */
+int host_config_load_optional(const char *path, struct host_config *ret, struct error *e);
+
+/* The section of that policy, NULL when there is none. */
+const struct config_policy *host_config_policy(const struct host_config *c, const char *name);
+
+struct guest_config {
+	uint64_t memory_bytes; /* 0: not given */
+	uint32_t n_vcpus;
+	char *kernel;                  /* NULL: not given */
+	char *initrd;                  /* NULL: none */
+	char *command_line;            /* NULL: none */
+	struct config_size memory_min; /* of memory_bytes */
+	struct config_size memory_max; /* likewise */
+	uint32_t shares;
+	char *share_group; /* NULL: shares with nobody */
+	uint32_t balloon_max_bp; /* of memory_bytes */
+	char *console;           /* NULL: <runtime-dir>/guest/NAME.console */
+	bool autostart;
+};
+
+/* The built-in defaults, which lack Memory= and Kernel=. -ENOMEM. */
+int guest_config_init(struct guest_config *ret);
+void guest_config_done(struct guest_config *c);
+
+/*
+ * The defaults and the file's [Guest] section, as host_config_load; not checked across fields, since settings
+ * from the bus may still come: call guest_config_check.
+ */
+int guest_config_load(const char *path, struct guest_config *ret, struct error *e);
+
+/*
+ * One setting, `Memory` and `512M`, as in the file. -EINVAL (unknown key, bad value), -ERANGE, -ENOMEM; the
+ * configuration is unchanged then and *e says what is wrong.
+ */
+int guest_config_set(struct guest_config *c, const char *key, const char *value, struct error *e);
+
+/*
+ * What no single key can tell: Memory= and Kernel= are given, Memory= is a multiple of 2 MiB,
+ * MemoryMin <= MemoryMax <= Memory. 0, -EINVAL, -ERANGE.
+ */
+int guest_config_check(const struct guest_config *c, struct error *e);
+
+/* Floor and ceiling in bytes, percentages resolved. */
+uint64_t guest_config_min_bytes(const struct guest_config *c);
+uint64_t guest_config_max_bytes(const struct guest_config *c);
+
+/* [A-Za-z0-9][A-Za-z0-9_.-]{0,62}: it becomes a file name and a bus path. When false, *e says why. */
+bool guest_name_valid(const char *name, struct error *e);
