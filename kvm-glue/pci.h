@@ -35,7 +35,7 @@ struct pci_function;
  *
  * config_read: before bytes [offset, offset + size) are read: bring `config` up to date. config_written: after the
  * writable bits of them were written. Both with the PCI bus's lock held.
- * bar_moved: the BAR now decodes at gpa, or nowhere (UINT64_MAX). PCI bus's lock held, the range not reachable meanwhile.
+ * bar_moved: the BAR now decodes at gpa, or nowhere (UINT64_MAX). PCI bus's lock held.
  * bar: accesses to the BAR outside of the MSI-X table and pending bits; vCPU threads, no lock held.
  */
 struct pci_function_ops {
@@ -48,7 +48,7 @@ struct pci_function_ops {
 struct pci_msix_vector {
 	uint32_t entry[4]; /* as in the table: address low, high, data, vector control */
 	uint32_t gsi;
-	int eventfd; /* irqfd; -1 when the machine gave none: the vector is dead */
+	int eventfd; /* irqfd */
 	bool armed; /* the machine delivers what is written to eventfd */
 	bool pending;
 };
@@ -73,7 +73,8 @@ struct pci_function {
 	bool msix_enabled;
 	bool msix_masked; /* the whole function */
 	struct pci_msix_vector vectors[PCI_MSIX_MAX];
-	bool intx_level;
+	bool intx_level; /* the device wants it raised */
+	bool intx_shown; /* and it is */
 	bool intx_disabled;
 };
 

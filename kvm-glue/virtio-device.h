@@ -17,6 +17,7 @@
 
 #include "kvm-glue/machine.h"
 #include "kvm-glue/virtq.h"
+#include "memd/base/log.h"
 
 /* Feature bits that belong to no device type (virtio 1.2, 6). */
 #define VIRTIO_F_INDIRECT_DESC (UINT64_C(1) << 28)
@@ -32,8 +33,8 @@ struct virtio_device;
  * reset (virtio 1.2, 2.1.2).
  *
  * config_read/config_write: [offset, offset + size) lies within config_bytes. vCPU threads, several at a time, no lock held.
- * started: DRIVER_OK; d->features and d->queues are set. stopped: reset: forget chains, the rings are gone. Both with
- * run_lock held, from a vCPU thread; stopped also from the device thread.
+ * started: DRIVER_OK; d->features and d->queues are set. stopped: reset, also of a device that never started: forget
+ * chains and whatever the driver said, the rings are gone. Both from a vCPU thread with run_lock held.
  * serve: the guest notified this queue, or may have. Device thread, run_lock held, the device is running. Returns
  * VIRTIO_SERVE_AGAIN when it stopped early to let others have the lock.
  * woken: somebody called virtio_device_wake, or the descriptor watched has events. As serve, may be NULL.
@@ -78,10 +79,11 @@ struct virtio_device {
 	pthread_t thread;
 	bool thread_started;
 	_Atomic bool quit;
-	_Atomic uint64_t needs_reset_count;
+	_Atomic uint64_t needs_reset_count; /* times the guest broke a rule */
 
 	pthread_mutex_t run_lock; /* what follows */
-	bool running;
+	_Atomic bool running; /* written under run_lock, read by anyone */
+	struct log_ratelimit ratelimit;
 	bool serve_all; /* look at every queue: after start, or after stopping early */
 	uint64_t features; /* negotiated */
 	struct virtq queues[VIRTIO_QUEUES_MAX];
@@ -110,16 +112,18 @@ void virtio_device_done(struct virtio_device *d);
 uint64_t virtio_device_offered(const struct virtio_device *d);
 
 /*
- * The driver is ready: sets up the queues and lets the thread serve them. -EINVAL, -EFAULT when a queue is not where or
- * what a queue can be; the device then does not run.
+ * The driver is ready: sets up the queues and lets the thread serve them. A queue that is not where or what a queue can be
+ * breaks the device, like any other rule the guest breaks.
  */
-int virtio_device_start(struct virtio_device *d, uint64_t features,
+void virtio_device_start(struct virtio_device *d, uint64_t features,
 	const struct virtio_queue_setup setup[VIRTIO_QUEUES_MAX]);
 /* Reset: when it returns the thread touches the rings no more. */
 void virtio_device_stop(struct virtio_device *d);
 /* The guest notified a queue and no ioeventfd took it. */
 void virtio_device_notify(struct virtio_device *d, unsigned queue);
+/* The device pushed chains: interrupts the driver if it wants that. run_lock held. */
+void virtio_device_pushed(struct virtio_device *d, unsigned queue);
 /* Has the device thread call `woken`. Any thread. */
 void virtio_device_wake(struct virtio_device *d);
-/* The guest broke a rule: counts, logs with a limit, tells the driver; with run_lock held: stops serving. */
+/* The guest broke a rule: counts, logs with a limit, stops serving until the reset, tells the driver. run_lock held. */
 void virtio_device_break(struct virtio_device *d, const char *what);

@@ -32,8 +32,6 @@ struct virtq_chain {
 	struct virtq_buffer buffers[VIRTQ_SIZE_MAX];
 };
 
-struct virtq_desc;
-
 struct virtq {
 	const struct guest_ram *ram;
 	uint16_t size; /* 0: not in use */
@@ -42,8 +40,7 @@ struct virtq {
 	uint16_t next_avail; /* of the driver's ring, that we look at next */
 	uint16_t next_used; /* of our ring, that we fill next */
 	uint16_t signalled; /* next_used when the driver was last considered for an interrupt */
-	bool signalled_valid;
-	const struct virtq_desc *desc;
+	const uint8_t *desc; /* {le64 gpa, le32 bytes, le16 flags, le16 next}[size] */
 	uint16_t *avail; /* flags, idx, ring[size], used_event */
 	uint16_t *used; /* flags, idx, {id, len}[size], avail_event */
 };

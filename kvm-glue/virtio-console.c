@@ -1,0 +1,569 @@
+/*
+ * virtio-console with two ports (virtio 1.2, 5.3).
+ *
+ * DOC: flow control
+ * Nothing that the guest sends is kept but the chain it came in. Console output goes to a callback that takes all of it. The
+ * agent's port passes bytes to a non-blocking socket: what the socket does not take stays in its chain, which is held until
+ * the socket is writable again, and the queue behind it is not looked at; with nobody attached the bytes are dropped and
+ * counted. Towards the guest, bytes are read from the socket only when the guest has opened its end and offers a buffer, so
+ * they wait in the peer's socket. Control messages to the guest are not queued either: per port a few bits say what it has
+ * still to be told, and saying it twice is no different from saying it once.
+ *
+ * Must never: block on the agent's socket; keep a byte of the guest's outside of its chain.
+ */
+#include "kvm-glue/virtio-console.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "kvm-glue/virtio-device.h"
+#include "kvm-glue/virtio-pci.h"
+#include "memd/base/overflow.h"
+
+enum {
+	F_MULTIPORT = 1,
+
+	N_PORTS = 2,
+	PORT_CONSOLE = 0,
+	PORT_AGENT = 1,
+
+	/* 5.3.2 */
+	QUEUE_CONSOLE_RX = 0,
+	QUEUE_CONSOLE_TX = 1,
+	QUEUE_CONTROL_RX = 2,
+	QUEUE_CONTROL_TX = 3,
+	QUEUE_AGENT_RX = 4,
+	QUEUE_AGENT_TX = 5,
+	N_QUEUES = 6,
+	QUEUE_SIZE = 64,
+
+	COPY_BYTES = 4096,
+};
+
+/* 5.3.6.2 */
+enum control_event {
+	EVENT_DEVICE_READY = 0,
+	EVENT_DEVICE_ADD = 1,
+	EVENT_PORT_READY = 3,
+	EVENT_CONSOLE_PORT = 4,
+	EVENT_PORT_OPEN = 6,
+	EVENT_PORT_NAME = 7,
+};
+
+struct control_message {
+	uint32_t id;
+	uint16_t event;
+	uint16_t value;
+	char name[sizeof(VIRTIO_CONSOLE_AGENT_NAME) - 1]; /* of PORT_NAME only */
+};
+#define CONTROL_BYTES offsetof(struct control_message, name)
+
+/* What the driver has still to be told about a port, in this order. */
+enum {
+	TELL_ADD = 1 << 0,
+	TELL_CONSOLE = 1 << 1,
+	TELL_NAME = 1 << 2,
+	TELL_CLOSED = 1 << 3, /* our end was closed; both may be set: closed and opened again */
+	TELL_OPEN = 1 << 4,
+};
+
+/* 5.3.4 */
+struct console_config {
+	uint16_t cols;
+	uint16_t rows;
+	uint32_t max_nr_ports;
+};
+
+struct virtio_console {
+	struct virtio_device device; /* first */
+	struct virtio_pci *pci;
+	virtio_console_output output;
+	void *output_context;
+
+	/* under run_lock */
+	unsigned tell[N_PORTS];
+	bool added[N_PORTS]; /* announced, or about to be */
+	bool guest_open[N_PORTS];
+	bool ready[N_PORTS]; /* the driver set the port up */
+	int agent_fd; /* -1: nobody attached */
+	struct virtq_chain chain; /* the one at work */
+	struct virtq_chain held; /* of the agent's transmit queue, not passed on completely */
+	uint64_t held_done_bytes;
+	bool agent_rx_empty; /* no buffer for the guest at the last look: wait for the queue, not for the socket */
+	uint8_t copy[COPY_BYTES];
+
+	pthread_mutex_t lock; /* what follows; never held for longer than a copy */
+	int new_agent_fd; /* handed over, not yet taken by the device thread */
+	bool new_agent;
+	struct virtio_console_stats stats;
+};
+
+static struct virtio_console *of_device(struct virtio_device *d)
+{
+	return (struct virtio_console *)d;
+}
+
+static void count(struct virtio_console *c, uint64_t *counter, uint64_t n)
+{
+	pthread_mutex_lock(&c->lock);
+	*counter += n;
+	pthread_mutex_unlock(&c->lock);
+}
+
+/* Takes the next chain, rearming notifications when there is none: 0, VIRTQ_EMPTY, -EPROTO. */
+static int next_chain(struct virtio_console *c, unsigned queue, struct virtq_chain *ret)
+{
+	struct virtq *q = &c->device.queues[queue];
+	int r = virtq_pop(q, ret);
+
+	if (r == VIRTQ_EMPTY && virtq_rearm(q))
+		r = virtq_pop(q, ret);
+	return r;
+}
+
+static struct control_message next_message(
+	const struct virtio_console *c, unsigned port, unsigned *ret_bit)
+{
+	struct control_message m = {.id = port};
+
+	if (c->tell[port] & TELL_ADD) {
+		*ret_bit = TELL_ADD;
+		m.event = EVENT_DEVICE_ADD;
+	} else if (c->tell[port] & TELL_CONSOLE) {
+		*ret_bit = TELL_CONSOLE;
+		m.event = EVENT_CONSOLE_PORT;
+		m.value = 1;
+	} else if (c->tell[port] & TELL_NAME) {
+		*ret_bit = TELL_NAME;
+		m.event = EVENT_PORT_NAME;
+		m.value = 1;
+		memcpy(m.name, VIRTIO_CONSOLE_AGENT_NAME, sizeof(m.name));
+	} else if (c->tell[port] & TELL_CLOSED) {
+		*ret_bit = TELL_CLOSED;
+		m.event = EVENT_PORT_OPEN;
+	} else {
+		*ret_bit = TELL_OPEN;
+		m.event = EVENT_PORT_OPEN;
+		m.value = 1;
+	}
+	return m;
+}
+
+/* Tells the driver as much as it has buffers for. -EPROTO when a buffer is too small or not for writing. */
+static int tell_driver(struct virtio_console *c)
+{
+	int r = 0;
+
+	for (unsigned port = 0; port < N_PORTS && r == 0; port++) {
+		while (c->tell[port]) {
+			struct control_message m;
+			size_t bytes;
+			unsigned bit;
+
+			r = next_chain(c, QUEUE_CONTROL_RX, &c->chain);
+			if (r != 0)
+				break;
+			m = next_message(c, port, &bit);
+			bytes = m.event == EVENT_PORT_NAME ? sizeof(m) : CONTROL_BYTES;
+			if (c->chain.n_readable > 0 || c->chain.writable_bytes < bytes) {
+				r = -EPROTO;
+				bytes = 0;
+			}
+			virtq_chain_write(&c->chain, 0, &m, bytes);
+			virtq_push(&c->device.queues[QUEUE_CONTROL_RX], &c->chain, (uint32_t)bytes);
+			c->tell[port] &= ~bit;
+		}
+	}
+	virtio_device_pushed(&c->device, QUEUE_CONTROL_RX);
+	return r < 0 ? r : 0;
+}
+
+/* The driver has set a port up: what it is, what it is called, and whether our end is open. */
+static void port_ready(struct virtio_console *c, unsigned port)
+{
+	c->ready[port] = true;
+	if (port == PORT_CONSOLE)
+		c->tell[port] |= TELL_CONSOLE | TELL_OPEN;
+	else
+		c->tell[port] |= TELL_NAME | (c->agent_fd >= 0 ? TELL_OPEN : 0);
+}
+
+/* False when the message makes no sense. */
+static bool control_message(struct virtio_console *c, const struct control_message *m)
+{
+	if (m->event == EVENT_DEVICE_READY) {
+		for (unsigned port = 0; port < N_PORTS && m->value == 1; port++) {
+			if (!c->added[port])
+				c->tell[port] |= TELL_ADD;
+			c->added[port] = true;
+		}
+		return true;
+	}
+	if (m->id >= N_PORTS || !c->added[m->id])
+		return false;
+	switch (m->event) {
+	case EVENT_PORT_READY:
+		if (m->value == 1)
+			port_ready(c, m->id);
+		return true;
+	case EVENT_PORT_OPEN:
+		c->guest_open[m->id] = m->value == 1;
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* 0, VIRTIO_SERVE_AGAIN, -EPROTO for a message that is none. */
+static int serve_control(struct virtio_console *c)
+{
+	struct virtq *q = &c->device.queues[QUEUE_CONTROL_TX];
+	int r = 0;
+
+	for (unsigned n = 0; n < q->size && r == 0; n++) {
+		struct control_message m = {0};
+
+		r = next_chain(c, QUEUE_CONTROL_TX, &c->chain);
+		if (r != 0)
+			break;
+		if (c->chain.n_writable > 0 ||
+			virtq_chain_read(&c->chain, 0, &m, CONTROL_BYTES) < CONTROL_BYTES)
+			r = -EPROTO;
+		else if (!control_message(c, &m))
+			count(c, &c->stats.ignored_messages, 1);
+		virtq_push(q, &c->chain, 0);
+	}
+	virtio_device_pushed(&c->device, QUEUE_CONTROL_TX);
+	if (r < 0)
+		return r;
+	if (tell_driver(c) < 0)
+		return -EPROTO;
+	return r == VIRTQ_EMPTY ? 0 : VIRTIO_SERVE_AGAIN;
+}
+
+/* Console output: each chain to the callback, piece by piece. */
+static int serve_console(struct virtio_console *c)
+{
+	struct virtq *q = &c->device.queues[QUEUE_CONSOLE_TX];
+	int r = 0;
+
+	for (unsigned n = 0; n < q->size && r == 0; n++) {
+		size_t bytes;
+
+		r = next_chain(c, QUEUE_CONSOLE_TX, &c->chain);
+		if (r != 0)
+			break;
+		if (c->chain.n_writable > 0)
+			r = -EPROTO;
+		for (uint64_t at = 0; r == 0 && at < c->chain.readable_bytes; at += bytes) {
+			bytes = virtq_chain_read(&c->chain, at, c->copy, sizeof(c->copy));
+			c->output(c->output_context, c->copy, bytes);
+			count(c, &c->stats.output_bytes, bytes);
+		}
+		virtq_push(q, &c->chain, 0);
+	}
+	virtio_device_pushed(&c->device, QUEUE_CONSOLE_TX);
+	if (r < 0)
+		return r;
+	return r == VIRTQ_EMPTY ? 0 : VIRTIO_SERVE_AGAIN;
+}
+
+/* The peer is gone: the guest is told, and what the peer did not take is dropped. */
+static void agent_detach(struct virtio_console *c)
+{
+	if (c->agent_fd < 0)
+		return;
+	cleanup_closep(&c->agent_fd);
+	c->agent_fd = -1;
+	if (c->held.popped) {
+		count(c, &c->stats.dropped_bytes, c->held.readable_bytes - c->held_done_bytes);
+		c->held_done_bytes = c->held.readable_bytes;
+	}
+	if (c->ready[PORT_AGENT]) {
+		c->tell[PORT_AGENT] &= ~(unsigned)TELL_OPEN;
+		c->tell[PORT_AGENT] |= TELL_CLOSED;
+	}
+}
+
+/* Takes over what virtio_console_attach_agent left. */
+static void agent_take(struct virtio_console *c)
+{
+	int fd = -1;
+	bool taken;
+
+	pthread_mutex_lock(&c->lock);
+	taken = c->new_agent;
+	if (taken)
+		fd = TAKE_FD(c->new_agent_fd);
+	c->new_agent = false;
+	pthread_mutex_unlock(&c->lock);
+	if (!taken)
+		return;
+	agent_detach(c);
+	c->agent_fd = fd;
+	if (fd >= 0 && c->ready[PORT_AGENT])
+		c->tell[PORT_AGENT] |= TELL_OPEN;
+}
+
+/* Passes the held chain on; true when all of it is gone (or dropped) and the chain was pushed. */
+static bool agent_send_held(struct virtio_console *c)
+{
+	while (c->held_done_bytes < c->held.readable_bytes) {
+		size_t bytes;
+		ssize_t sent;
+
+		if (c->agent_fd < 0) {
+			count(c, &c->stats.dropped_bytes, c->held.readable_bytes);
+			break;
+		}
+		bytes = virtq_chain_read(&c->held, c->held_done_bytes, c->copy, sizeof(c->copy));
+		sent = send(c->agent_fd, c->copy, bytes, MSG_DONTWAIT | MSG_NOSIGNAL);
+		if (sent < 0 && errno == EAGAIN)
+			return false;
+		if (sent < 0) {
+			agent_detach(c);
+			continue;
+		}
+		c->held_done_bytes += (uint64_t)sent;
+		count(c, &c->stats.agent_tx_bytes, (uint64_t)sent);
+	}
+	virtq_push(&c->device.queues[QUEUE_AGENT_TX], &c->held, 0);
+	return true;
+}
+
+/* From the guest to the agent's peer, until the socket is full or the queue empty. */
+static int serve_agent_tx(struct virtio_console *c)
+{
+	struct virtq *q = &c->device.queues[QUEUE_AGENT_TX];
+	int r = 0;
+
+	for (unsigned n = 0; n < q->size && r == 0; n++) {
+		if (!c->held.popped) {
+			r = next_chain(c, QUEUE_AGENT_TX, &c->held);
+			if (r != 0)
+				break;
+			c->held_done_bytes = 0;
+			if (c->held.n_writable > 0) {
+				r = -EPROTO;
+				virtq_push(q, &c->held, 0);
+				break;
+			}
+		}
+		if (!agent_send_held(c))
+			r = VIRTQ_EMPTY; /* of room: the socket says when there is some */
+	}
+	virtio_device_pushed(&c->device, QUEUE_AGENT_TX);
+	if (r < 0)
+		return r;
+	return r == VIRTQ_EMPTY ? 0 : VIRTIO_SERVE_AGAIN;
+}
+
+static bool agent_may_receive(const struct virtio_console *c)
+{
+	return c->agent_fd >= 0 && c->guest_open[PORT_AGENT];
+}
+
+/* From the agent's peer to the guest: only as much as there are buffers for. */
+static int serve_agent_rx(struct virtio_console *c)
+{
+	struct virtq *q = &c->device.queues[QUEUE_AGENT_RX];
+	int r = 0;
+
+	c->agent_rx_empty = false;
+	for (unsigned n = 0; n < q->size && agent_may_receive(c); n++) {
+		ssize_t got;
+
+		/* Look whether there is something before a buffer is taken: a popped chain must be pushed. */
+		got = recv(c->agent_fd, c->copy, 1, MSG_PEEK | MSG_DONTWAIT);
+		if (got < 0 && errno == EAGAIN)
+			break;
+		if (got <= 0) {
+			agent_detach(c);
+			break;
+		}
+		r = next_chain(c, QUEUE_AGENT_RX, &c->chain);
+		if (r != 0) {
+			c->agent_rx_empty = r == VIRTQ_EMPTY;
+			break;
+		}
+		if (c->chain.n_readable > 0 || c->chain.writable_bytes == 0) {
+			virtq_push(q, &c->chain, 0);
+			r = -EPROTO;
+			break;
+		}
+		got = recv(c->agent_fd, c->copy, u64_min(sizeof(c->copy), c->chain.writable_bytes),
+			MSG_DONTWAIT);
+		if (got < 0)
+			got = 0;
+		virtq_chain_write(&c->chain, 0, c->copy, (size_t)got);
+		virtq_push(q, &c->chain, (uint32_t)got);
+		count(c, &c->stats.agent_rx_bytes, (uint64_t)got);
+	}
+	virtio_device_pushed(&c->device, QUEUE_AGENT_RX);
+	return r < 0 ? r : 0;
+}
+
+static int console_serve(struct virtio_device *d, unsigned queue)
+{
+	struct virtio_console *c = of_device(d);
+
+	switch (queue) {
+	case QUEUE_CONSOLE_TX:
+		return serve_console(c);
+	case QUEUE_CONTROL_RX:
+		return tell_driver(c);
+	case QUEUE_CONTROL_TX:
+		return serve_control(c);
+	case QUEUE_AGENT_RX:
+		return serve_agent_rx(c);
+	case QUEUE_AGENT_TX:
+		return serve_agent_tx(c);
+	default:
+		return 0; /* console input: there is none, the buffers stay the driver's */
+	}
+}
+
+/* The agent's socket moved, or a new one is there. */
+static int console_woken(struct virtio_device *d)
+{
+	struct virtio_console *c = of_device(d);
+	int tx, r;
+
+	agent_take(c);
+	tx = serve_agent_tx(c);
+	r = tx < 0 ? tx : serve_agent_rx(c);
+	if (r >= 0)
+		r = tell_driver(c);
+	return r < 0 ? r : tx;
+}
+
+static void console_watch(struct virtio_device *d, struct pollfd *ret)
+{
+	struct virtio_console *c = of_device(d);
+
+	ret->fd = c->agent_fd;
+	ret->events = 0;
+	if (c->held.popped)
+		ret->events |= POLLOUT;
+	if (agent_may_receive(c) && !c->agent_rx_empty)
+		ret->events |= POLLIN;
+	if (ret->events == 0)
+		ret->fd = -1; /* a hang-up is seen when somebody wants to use it */
+}
+
+static void console_config_read(
+	struct virtio_device *d, uint32_t offset, uint8_t *data, unsigned size)
+{
+	static const struct console_config config = {.max_nr_ports = N_PORTS};
+
+	memcpy(data, (const uint8_t *)&config + offset, size);
+}
+
+/* Nothing in there is the driver's to write. */
+static void console_config_write(
+	struct virtio_device *d, uint32_t offset, const uint8_t *data, unsigned size)
+{
+}
+
+static void console_stopped(struct virtio_device *d)
+{
+	struct virtio_console *c = of_device(d);
+
+	c->chain.popped = false;
+	c->held.popped = false;
+	c->agent_rx_empty = false;
+	for (unsigned port = 0; port < N_PORTS; port++) {
+		c->tell[port] = 0;
+		c->added[port] = false;
+		c->guest_open[port] = false;
+		c->ready[port] = false;
+	}
+}
+
+/* Without MULTIPORT there is port 0 and nothing else. */
+static void console_started(struct virtio_device *d)
+{
+	if (d->features & UINT64_C(1) << F_MULTIPORT)
+		return;
+	for (unsigned q = QUEUE_CONTROL_RX; q < N_QUEUES; q++)
+		virtq_done(&d->queues[q]);
+}
+
+static const struct virtio_class console_class = {
+	.name = "memd-console",
+	.id = 3,
+	.pci_class_code = 0x078000, /* communication controller, other */
+	.n_queues = N_QUEUES,
+	.queue_size = QUEUE_SIZE,
+	.features = UINT64_C(1) << F_MULTIPORT,
+	.config_bytes = sizeof(struct console_config),
+	.config_read = console_config_read,
+	.config_write = console_config_write,
+	.started = console_started,
+	.stopped = console_stopped,
+	.serve = console_serve,
+	.woken = console_woken,
+	.watch = console_watch,
+};
+
+int virtio_console_new(struct machine *m, struct pci_bus *pci, unsigned slot,
+	virtio_console_output output, void *context, int agent_fd, struct virtio_console **ret)
+{
+	_cleanup_(virtio_console_freep) struct virtio_console *c = NULL;
+	_cleanup_close_ int fd = agent_fd;
+	int r;
+
+	c = calloc(1, sizeof(*c));
+	if (!c)
+		return -ENOMEM;
+	pthread_mutex_init(&c->lock, NULL);
+	c->output = output;
+	c->output_context = context;
+	c->new_agent_fd = -1;
+	c->agent_fd = TAKE_FD(fd);
+	r = virtio_device_init(&c->device, &console_class, m);
+	if (r < 0)
+		return r;
+	r = virtio_pci_new(m, pci, slot, &c->device, &c->pci);
+	if (r < 0)
+		return r;
+	r = virtio_device_run(&c->device);
+	if (r < 0)
+		return r;
+	*ret = TAKE_PTR(c);
+	return 0;
+}
+
+void virtio_console_free(struct virtio_console *c)
+{
+	if (!c)
+		return;
+	virtio_device_halt(&c->device);
+	virtio_pci_free(c->pci);
+	virtio_device_done(&c->device);
+	cleanup_closep(&c->agent_fd);
+	cleanup_closep(&c->new_agent_fd);
+	pthread_mutex_destroy(&c->lock);
+	free(c);
+}
+
+void virtio_console_attach_agent(struct virtio_console *c, int fd)
+{
+	pthread_mutex_lock(&c->lock);
+	cleanup_closep(&c->new_agent_fd);
+	c->new_agent_fd = fd;
+	c->new_agent = true;
+	pthread_mutex_unlock(&c->lock);
+	virtio_device_wake(&c->device);
+}
+
+void virtio_console_stats_read(struct virtio_console *c, struct virtio_console_stats *ret)
+{
+	pthread_mutex_lock(&c->lock);
+	*ret = c->stats;
+	pthread_mutex_unlock(&c->lock);
+	ret->needs_reset = atomic_load(&c->device.needs_reset_count);
+}
