@@ -62,14 +62,14 @@ struct host_config {
 	struct config_size budget; /* of MemTotal */
 	uint64_t tick_us;
 	char *policy;
-	char *vmm_path;  /* NULL: beside the memd binary */
+	char *vmm_path; /* NULL: beside the memd binary */
 	char *pool_path; /* likewise */
 	bool keep_guests;
 	enum config_cgroup cgroup;
 	char *cgroup_name;
 	/* [Share] */
 	enum config_share share_mode;
-	uint32_t share_max_cpu_bp;    /* of one core, for each guest */
+	uint32_t share_max_cpu_bp; /* of one core, for each guest */
 	uint64_t share_target_time_us; /* of one pass over a guest */
 	/* [Reclaim] */
 	bool paging;
@@ -99,15 +99,15 @@ const struct config_policy *host_config_policy(const struct host_config *c, cons
 struct guest_config {
 	uint64_t memory_bytes; /* 0: not given */
 	uint32_t n_vcpus;
-	char *kernel;                  /* NULL: not given */
-	char *initrd;                  /* NULL: none */
-	char *command_line;            /* NULL: none */
+	char *kernel; /* NULL: not given */
+	char *initrd; /* NULL: none */
+	char *command_line; /* NULL: none */
 	struct config_size memory_min; /* of memory_bytes */
 	struct config_size memory_max; /* likewise */
 	uint32_t shares;
 	char *share_group; /* NULL: shares with nobody */
 	uint32_t balloon_max_bp; /* of memory_bytes */
-	char *console;           /* NULL: <runtime-dir>/guest/NAME.console */
+	char *console; /* NULL: <runtime-dir>/guest/NAME.console */
 	bool autostart;
 };
 

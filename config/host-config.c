@@ -1,0 +1,261 @@
+/* memd.conf and its drop-ins. */
+#include "config/config.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "config/ini-file.h"
+#include "config/schema.h"
+#include "memd/base/clock.h"
+
+#define POLICY_NAME_MAX 32
+#define POLICY_SECTION	"Policy "
+#define PATH_BYTES_MAX	4095
+#define DAY_US		(24 * 3600 * US_PER_S)
+
+/* Less than this runs no guest. */
+#define BUDGET_MIN (64 * MIB)
+#define BUDGET_MAX (1024 * CONFIG_MEMORY_MAX)
+
+static const char *const cgroup_words[] = {"auto", "off", NULL};
+static const char *const share_words[] = {"off", "zero-only", "share", NULL};
+
+/* clang-format off */
+#define KEY(group, name, kind, member, value, ...) \
+	{.section = group, .key = name, .type = kind, .offset = offsetof(struct host_config, member), \
+	 .initial = value, __VA_ARGS__}
+
+static const struct schema_key host_keys[] = {
+	KEY("Host", "HostMemoryBudget", SCHEMA_SIZE, budget, "80%", .min = BUDGET_MIN, .max = BUDGET_MAX),
+	KEY("Host", "TickInterval", SCHEMA_TIME, tick_us, "1s", .min = 100 * US_PER_MS, .max = 60 * US_PER_S),
+	KEY("Host", "Policy", SCHEMA_NAME, policy, "proportional", .min = 1, .max = POLICY_NAME_MAX),
+	KEY("Host", "VmmPath", SCHEMA_PATH, vmm_path, NULL, .min = 1, .max = PATH_BYTES_MAX),
+	KEY("Host", "PoolPath", SCHEMA_PATH, pool_path, NULL, .min = 1, .max = PATH_BYTES_MAX),
+	KEY("Host", "KeepGuests", SCHEMA_BOOL, keep_guests, "no"),
+	KEY("Host", "Cgroup", SCHEMA_WORD, cgroup, "auto", .words = cgroup_words),
+	KEY("Host", "CgroupName", SCHEMA_NAME, cgroup_name, "memd", .min = 1, .max = CONFIG_GUEST_NAME_MAX),
+	KEY("Share", "Mode", SCHEMA_WORD, share_mode, "share", .words = share_words),
+	KEY("Share", "ShareScanMaxCpu", SCHEMA_PERCENT, share_max_cpu_bp, "70%", .min = 100, .max = 10000),
+	KEY("Share", "ShareScanTargetTime", SCHEMA_TIME, share_target_time_us, "200s",
+		.min = US_PER_S, .max = DAY_US),
+	KEY("Reclaim", "Paging", SCHEMA_BOOL, paging, "yes"),
+	KEY("Reclaim", "ColdTime", SCHEMA_TIME, cold_time_us, "2min", .min = US_PER_S, .max = DAY_US),
+};
+/* clang-format on */
+
+/* The policies at the end of the struct are not the schema's: cleared, and freed here. */
+static const struct schema host_schema = {
+	host_keys,
+	ARRAY_SIZE(host_keys),
+	sizeof(struct host_config),
+};
+
+static void free_policies(struct host_config *c)
+{
+	for (size_t i = 0; i < c->n_policies; i++) {
+		struct config_policy *p = &c->policies[i];
+
+		for (size_t j = 0; j < p->n_pairs; j++) {
+			free(p->pairs[j].key);
+			free(p->pairs[j].value);
+		}
+		free(p->pairs);
+		free(p->name);
+	}
+	free(c->policies);
+}
+
+int host_config_init(struct host_config *ret)
+{
+	return schema_init(&host_schema, ret);
+}
+
+void host_config_done(struct host_config *c)
+{
+	free_policies(c);
+	schema_done(&host_schema, c);
+}
+
+const struct config_policy *host_config_policy(const struct host_config *c, const char *name)
+{
+	for (size_t i = 0; i < c->n_policies; i++)
+		if (strcmp(c->policies[i].name, name) == 0)
+			return &c->policies[i];
+	return NULL;
+}
+
+/* [a-z0-9-]+, as policy.h has it. */
+static bool policy_name_valid(const char *name)
+{
+	size_t n = strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-");
+
+	return n > 0 && n <= POLICY_NAME_MAX && name[n] == '\0';
+}
+
+/* The section of that policy, made when it is new. */
+static struct config_policy *get_policy(struct host_config *c, const char *name)
+{
+	struct config_policy *larger;
+	char *copy;
+
+	for (size_t i = 0; i < c->n_policies; i++)
+		if (strcmp(c->policies[i].name, name) == 0)
+			return &c->policies[i];
+	larger = reallocarray(c->policies, c->n_policies + 1, sizeof(*larger));
+	if (!larger)
+		return NULL;
+	c->policies = larger;
+	copy = strdup(name);
+	if (!copy)
+		return NULL;
+	larger[c->n_policies] = (struct config_policy){.name = copy};
+	return &larger[c->n_policies++];
+}
+
+static int add_policy_pair(
+	struct host_config *c, const char *path, const struct ini_entry *entry, struct error *e)
+{
+	const char *name = entry->section + strlen(POLICY_SECTION);
+	struct config_policy *policy;
+	struct config_pair *larger;
+
+	if (!policy_name_valid(name))
+		return error_set(e, -EINVAL,
+			"%s:%u: [%s]: the name of a policy has 1 to %d of a-z, 0-9 and '-'", path,
+			entry->line, entry->section, POLICY_NAME_MAX);
+	policy = get_policy(c, name);
+	if (!policy)
+		return -ENOMEM;
+	larger = reallocarray(policy->pairs, policy->n_pairs + 1, sizeof(*larger));
+	if (!larger)
+		return -ENOMEM;
+	policy->pairs = larger;
+	larger[policy->n_pairs] = (struct config_pair){strdup(entry->key), strdup(entry->value)};
+	policy->n_pairs++; /* also the half-built one: it is freed with the others */
+	if (!larger[policy->n_pairs - 1].key || !larger[policy->n_pairs - 1].value)
+		return -ENOMEM;
+	return 0;
+}
+
+static int apply_file(const char *path, struct host_config *c, struct error *e)
+{
+	struct ini_file file = {0};
+	int r;
+
+	r = ini_file_load(path, &file, e);
+	for (size_t i = 0; r == 0 && i < file.n_entries; i++) {
+		const struct ini_entry *entry = &file.entries[i];
+
+		if (strncmp(entry->section, POLICY_SECTION, strlen(POLICY_SECTION)) == 0)
+			r = add_policy_pair(c, path, entry, e);
+		else
+			r = schema_set_entry(&host_schema, c, path, entry, e);
+	}
+	ini_file_done(&file);
+	return r;
+}
+
+static int is_drop_in(const struct dirent *entry)
+{
+	size_t n = strlen(entry->d_name), suffix = strlen(".conf");
+
+	return entry->d_name[0] != '.' && n > suffix &&
+	       strcmp(entry->d_name + n - suffix, ".conf") == 0;
+}
+
+/* By bytes, not by the locale: the order shall be the same everywhere. */
+static int compare_names(const struct dirent **a, const struct dirent **b)
+{
+	return strcmp((*a)->d_name, (*b)->d_name);
+}
+
+static int apply_drop_ins(const char *path, struct host_config *c, struct error *e)
+{
+	_cleanup_free_ char *directory = NULL;
+	struct dirent **names = NULL;
+	int n, r = 0;
+
+	if (asprintf(&directory, "%s.d", path) < 0) {
+		directory = NULL;
+		return -ENOMEM;
+	}
+	n = scandir(directory, &names, is_drop_in, compare_names);
+	if (n < 0 && errno == ENOENT)
+		return 0;
+	if (n < 0)
+		return error_set(e, -errno, "cannot read the directory %s: %m", directory);
+	for (int i = 0; i < n; i++) {
+		char *file = NULL;
+
+		if (r == 0 && asprintf(&file, "%s/%s", directory, names[i]->d_name) < 0) {
+			file = NULL;
+			r = -ENOMEM;
+		}
+		if (r == 0)
+			r = apply_file(file, c, e);
+		free(file);
+		free(names[i]);
+	}
+	free(names);
+	return r;
+}
+
+/* What the schema cannot tell. */
+static int check(const struct host_config *c, struct error *e)
+{
+	if (c->budget.bp == 0)
+		return error_set(e, -ERANGE, "HostMemoryBudget=0%% leaves nothing for guests");
+	if (!policy_name_valid(c->policy))
+		return error_set(e, -EINVAL, "Policy=%s: the name of a policy has a-z, 0-9 and '-'",
+			c->policy);
+	return 0;
+}
+
+/* The drop-ins of a file that is there or not; then checks and hands over. */
+static int finish_load(
+	const char *path, struct host_config *c, struct host_config *ret, struct error *e)
+{
+	int r;
+
+	r = apply_drop_ins(path, c, e);
+	if (r == 0) {
+		r = check(c, e);
+		if (r < 0)
+			error_prefix(e, "%s", path);
+	}
+	if (r < 0) {
+		host_config_done(c);
+		return r;
+	}
+	*ret = *c;
+	return 0;
+}
+
+int host_config_load(const char *path, struct host_config *ret, struct error *e)
+{
+	struct host_config c;
+	int r;
+
+	r = host_config_init(&c);
+	if (r < 0)
+		return r;
+	r = apply_file(path, &c, e);
+	if (r < 0) {
+		host_config_done(&c);
+		return r;
+	}
+	return finish_load(path, &c, ret, e);
+}
+
+int host_config_load_optional(const char *path, struct host_config *ret, struct error *e)
+{
+	struct host_config c;
+	int r;
+
+	if (access(path, F_OK) == 0 || errno != ENOENT)
+		return host_config_load(path, ret, e);
+	r = host_config_init(&c);
+	if (r < 0)
+		return r;
+	return finish_load(path, &c, ret, e);
+}
