@@ -25,8 +25,11 @@ static void main_user(void *arg)
 	line_value(&line, "virtio_devices", virtio_n_devices());
 	line_print(&line);
 	smp_timer_start();
-	if (cmdline_is("mode", "hostile"))
+	if (cmdline_is("mode", "hostile")) {
 		hostile_run();
+		if (!cmdline_is("then", "work"))
+			user_syscall(SYS_POWER_OFF, 0, 0, 0);
+	}
 	workload_init(smp_n_cpus());
 	smp_start_others(workload_run);
 	workload_run(c);

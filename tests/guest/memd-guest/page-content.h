@@ -1,8 +1,8 @@
 /*
  * What a page of the guest contains: a function of its key, made so that
  *  - two pages with different keys differ (the key itself is in every 128 bytes of the page),
- *  - it compresses about 2:1 with lzo, as memory of real guests does: of each 16 words 7 are noise,
- *    9 repeat the key,
+ *  - it compresses about 2:1 with lzo, as memory of real guests does: of each 16 words 6 are noise,
+ *    10 repeat the key,
  *  - any of the 512 words can be checked, at more than a million pages a second.
  *
  * A page is changed in steps (its generation). Seven of eight steps write one word only, so that a
@@ -19,7 +19,7 @@
 
 #define CONTENT_WORDS	    512
 #define CONTENT_BLOCK_WORDS 16
-#define CONTENT_NOISE_WORDS 7
+#define CONTENT_NOISE_WORDS 6
 #define CONTENT_BLOCKS	    (CONTENT_WORDS / CONTENT_BLOCK_WORDS)
 /* Steps 1..7 of eight change one word of block 4n - 1. */
 #define CONTENT_STEPS	    8
