@@ -37,27 +37,29 @@ void policy_host_free(struct policy_host *h);
 DEFINE_CLEANUP(struct policy_host *, policy_host_free)
 
 struct policy_guest {
-	struct memd_guest_view view; /* size is filled in here; target_bytes 0: a new guest, no target yet */
-	uint64_t fixed_bytes;        /* the operator's target, with MEMD_GUEST_TARGET_FIXED */
+	struct memd_guest_view
+		view; /* size is filled in here; target_bytes 0: a new guest, no target yet */
+	uint64_t fixed_bytes; /* the operator's target, with MEMD_GUEST_TARGET_FIXED */
 };
 
 /* Which filter changed the target; several may have. */
 enum policy_clamp {
-	POLICY_CLAMP_IGNORED = 1 << 0,  /* the policy failed or proposed nothing usable: the present target stays */
-	POLICY_CLAMP_FIXED = 1 << 1,    /* the operator's target took the place of the proposal */
-	POLICY_CLAMP_FLOOR = 1 << 2,    /* raised to min_bytes */
-	POLICY_CLAMP_CEILING = 1 << 3,  /* lowered to max_bytes or the configured size */
-	POLICY_CLAMP_STEP = 1 << 4,     /* falls slower than proposed */
+	POLICY_CLAMP_IGNORED =
+		1 << 0, /* the policy failed or proposed nothing usable: the present target stays */
+	POLICY_CLAMP_FIXED = 1 << 1, /* the operator's target took the place of the proposal */
+	POLICY_CLAMP_FLOOR = 1 << 2, /* raised to min_bytes */
+	POLICY_CLAMP_CEILING = 1 << 3, /* lowered to max_bytes or the configured size */
+	POLICY_CLAMP_STEP = 1 << 4, /* falls slower than proposed */
 	POLICY_CLAMP_DEAD_BAND = 1 << 5, /* too small a change to act on */
-	POLICY_CLAMP_ROOM = 1 << 6,     /* a raise waits until others have given */
+	POLICY_CLAMP_ROOM = 1 << 6, /* a raise waits until others have given */
 };
 
 #define POLICY_REASON_MAX (MEMD_REASON_MAX + 96)
 
 struct policy_decision {
 	uint64_t proposed_bytes; /* by the policy */
-	uint64_t target_bytes;   /* after the filters */
-	uint32_t clamps;         /* of enum policy_clamp */
+	uint64_t target_bytes; /* after the filters */
+	uint32_t clamps; /* of enum policy_clamp */
 	char reason[POLICY_REASON_MAX]; /* the policy's sentence, then which filter acted */
 };
 

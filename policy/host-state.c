@@ -1,0 +1,41 @@
+/*
+ * The state of the host by the free part of its budget. Each state has a threshold to fall into it and a
+ * higher one to leave it upwards, so that a figure that trembles at a threshold does not switch it.
+ */
+#include "policy/policy-host.h"
+
+/* Percent of the budget that is free; Waldspurger 2002, 6.3: 6, 4, 2, 1. */
+static const struct {
+	const char *name;
+	unsigned fall_below; /* free is less: fall into this state; 0: never falls into it */
+	unsigned rise_at; /* free is at least: leave it for the next better one */
+} states[] = {
+	[MEMD_HOST_HIGH] = {"high", 0, 100},
+	[MEMD_HOST_SOFT] = {"soft", 4, 6},
+	[MEMD_HOST_HARD] = {"hard", 2, 4},
+	[MEMD_HOST_LOW] = {"low", 1, 2},
+};
+
+enum memd_host_state host_state_next(
+	enum memd_host_state now, uint64_t budget_bytes, uint64_t used_bytes)
+{
+	uint64_t free_bytes = used_bytes < budget_bytes ? budget_bytes - used_bytes : 0;
+	/* 128 bits: a hundred times any figure fits. */
+	unsigned __int128 free_percent_of = (unsigned __int128)free_bytes * 100;
+	enum memd_host_state state = now;
+
+	if (budget_bytes == 0)
+		return MEMD_HOST_LOW;
+	while (state < MEMD_HOST_LOW &&
+		free_percent_of < (unsigned __int128)budget_bytes * states[state + 1].fall_below)
+		state++;
+	while (state > MEMD_HOST_HIGH &&
+		free_percent_of >= (unsigned __int128)budget_bytes * states[state].rise_at)
+		state--;
+	return state;
+}
+
+const char *host_state_name(enum memd_host_state state)
+{
+	return states[state].name;
+}

@@ -1,0 +1,291 @@
+/*
+ * The caller of policies. What a policy sees are copies, made anew each tick; what it proposes is only ever
+ * a number and a text, both cut to what they may be. The filters work on memd's own figures.
+ */
+#include "policy/policy-host.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "memd/base/overflow.h"
+#include "policy/builtin.h"
+#include "policy/filters.h"
+
+struct policy_host {
+	const struct memd_policy *policy;
+	struct memd_host_calls calls;
+	void *state; /* the policy's */
+	/* room for one tick, of n_room guests; kept, so that a tick needs no memory */
+	size_t n_room;
+	struct memd_guest_view *views;
+	const struct memd_guest_view **view_list;
+	struct memd_proposal *proposals;
+	struct memd_proposal **proposal_list;
+	struct filter_guest *filtered;
+};
+
+static const struct memd_policy *const builtin[] = {&policy_proportional};
+
+const struct memd_policy *policy_find_builtin(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(builtin); i++)
+		if (strcmp(builtin[i]->name, name) == 0)
+			return builtin[i];
+	return NULL;
+}
+
+const char *policy_builtin_names(void)
+{
+	return "proportional";
+}
+
+/* A policy that does not ask for anything else to be said gets a log that goes nowhere. */
+static void log_nothing(void *host, int level, const char *line)
+{
+	(void)host;
+	(void)level;
+	(void)line;
+}
+
+static int configure(const struct policy_host *h, const struct policy_setting *settings,
+	size_t n_settings, struct error *e)
+{
+	const struct memd_policy *p = h->policy;
+	int r;
+
+	for (size_t i = 0; i < n_settings; i++) {
+		if (!p->config)
+			return error_set(e, -EINVAL,
+				"[Policy %s]: %s=: this policy takes no settings", p->name,
+				settings[i].key);
+		r = p->config(&h->calls, settings[i].key, settings[i].value);
+		if (r < 0)
+			return error_set(e, r, "[Policy %s]: %s=%s is refused: %s", p->name,
+				settings[i].key, settings[i].value, strerror(-r));
+	}
+	r = p->config_complete ? p->config_complete(&h->calls) : 0;
+	if (r < 0)
+		return error_set(e, r, "[Policy %s]: its settings do not fit together: %s", p->name,
+			strerror(-r));
+	return 0;
+}
+
+int policy_host_new(const struct memd_policy *policy, const struct policy_setting *settings,
+	size_t n_settings, const struct memd_host_calls *calls, struct policy_host **ret,
+	struct error *e)
+{
+	struct policy_host *h;
+	int r;
+
+	if (policy->size < sizeof(*policy) || policy->api_version != MEMD_POLICY_API_VERSION ||
+		!policy->name || !policy->evaluate)
+		return error_set(e, -EINVAL, "the policy is not of interface version %d",
+			MEMD_POLICY_API_VERSION);
+	h = calloc(1, sizeof(*h));
+	if (!h)
+		return -ENOMEM;
+	h->policy = policy;
+	h->calls = (struct memd_host_calls){.size = sizeof(h->calls), .log = log_nothing};
+	if (calls) {
+		h->calls.log = calls->log;
+		h->calls.host = calls->host;
+	}
+	r = configure(h, settings, n_settings, e);
+	if (r == 0 && policy->open) {
+		r = policy->open(&h->calls, &h->state);
+		if (r < 0)
+			error_set(e, r, "the policy %s does not start: %s", policy->name,
+				strerror(-r));
+	}
+	if (r < 0) {
+		free(h); /* not opened, so not closed */
+		return r;
+	}
+	*ret = h;
+	return 0;
+}
+
+void policy_host_free(struct policy_host *h)
+{
+	if (!h)
+		return;
+	if (h->policy->close)
+		h->policy->close(h->state);
+	free(h->views);
+	free(h->view_list);
+	free(h->proposals);
+	free(h->proposal_list);
+	free(h->filtered);
+	free(h);
+}
+
+/* Each array by itself: a failure in between leaves some larger than n_room, which does no harm. */
+#define GROW(array, n)                                                                             \
+	({                                                                                         \
+		void *larger_ = reallocarray((array), (n), sizeof(*(array)));                      \
+		if (larger_)                                                                       \
+			(array) = larger_;                                                         \
+		larger_ != NULL;                                                                   \
+	})
+
+static int make_room(struct policy_host *h, size_t n)
+{
+	if (n <= h->n_room)
+		return 0;
+	if (!GROW(h->views, n) || !GROW(h->view_list, n) || !GROW(h->proposals, n) ||
+		!GROW(h->proposal_list, n) || !GROW(h->filtered, n))
+		return -ENOMEM;
+	h->n_room = n;
+	return 0;
+}
+
+/* The operator's target, as far as floor and ceiling let it. */
+static uint64_t fixed_of(const struct policy_guest *g)
+{
+	uint64_t ceiling = u64_min(g->view.max_bytes, g->view.configured_bytes);
+
+	return u64_max(u64_min(g->fixed_bytes, ceiling), u64_min(g->view.min_bytes, ceiling));
+}
+
+static void build_view(struct policy_host *h, const struct policy_guest *g, size_t i)
+{
+	struct memd_guest_view *view = &h->views[i];
+
+	*view = g->view;
+	view->size = sizeof(*view);
+	if (g->view.flags & MEMD_GUEST_TARGET_FIXED) {
+		view->min_bytes = fixed_of(g);
+		view->max_bytes = fixed_of(g);
+	}
+	h->view_list[i] = view;
+	h->proposals[i] = (struct memd_proposal){
+		.size = sizeof(h->proposals[i]),
+		.target_bytes = g->view.target_bytes,
+	};
+	h->proposal_list[i] = &h->proposals[i];
+}
+
+/* In the place of what a failed policy left behind: the present target; of a new guest, its most. */
+static void propose_present(const struct policy_guest *g, struct memd_proposal *p)
+{
+	p->target_bytes = g->view.target_bytes ? g->view.target_bytes : g->view.max_bytes;
+	snprintf(p->reason, sizeof(p->reason), "the policy failed");
+}
+
+static void build_filtered(struct policy_host *h, const struct policy_guest *g, size_t i)
+{
+	h->filtered[i] = (struct filter_guest){
+		.configured_bytes = g->view.configured_bytes,
+		.min_bytes = g->view.min_bytes,
+		.max_bytes = g->view.max_bytes,
+		.previous_bytes = g->view.target_bytes,
+		.resident_bytes = g->view.resident_bytes,
+		.fixed_bytes = g->fixed_bytes,
+		.fixed = g->view.flags & MEMD_GUEST_TARGET_FIXED,
+		.target_bytes = h->proposals[i].target_bytes,
+	};
+}
+
+/* The reason goes on the bus: ended, one line, ASCII. */
+static void clean_reason(char *reason, size_t size)
+{
+	reason[size - 1] = '\0';
+	for (char *c = reason; *c; c++)
+		if ((unsigned char)*c < 0x20 || (unsigned char)*c >= 0x7f)
+			*c = '?';
+}
+
+static void decide(struct policy_host *h, size_t i, struct policy_decision *ret)
+{
+	const struct filter_guest *f = &h->filtered[i];
+	struct memd_proposal *p = &h->proposals[i];
+	char clamps[POLICY_REASON_MAX - MEMD_REASON_MAX - sizeof(" ()")];
+
+	clean_reason(p->reason, sizeof(p->reason));
+	policy_clamps_format(f->clamps, clamps, sizeof(clamps));
+	ret->proposed_bytes = p->target_bytes;
+	ret->target_bytes = f->target_bytes;
+	ret->clamps = f->clamps;
+	snprintf(ret->reason, sizeof(ret->reason), "%s%s%s%s",
+		p->reason[0] ? p->reason : "no reason given", clamps[0] ? " (" : "", clamps,
+		clamps[0] ? ")" : "");
+}
+
+static bool ids_ascend(const struct policy_guest *guests, size_t n)
+{
+	for (size_t i = 1; i < n; i++)
+		if (guests[i].view.id <= guests[i - 1].view.id)
+			return false;
+	return true;
+}
+
+/* Asks the policy; what it returned. */
+static int propose(struct policy_host *h, const struct memd_host_view *host,
+	const struct policy_guest *guests, size_t n)
+{
+	struct memd_host_view view = *host;
+
+	for (size_t i = 0; i < n; i++)
+		build_view(h, &guests[i], i);
+	view.size = sizeof(view);
+	view.n_guests = (uint32_t)n;
+	view.guests = h->view_list;
+	return h->policy->evaluate(h->state, &view, h->proposal_list);
+}
+
+int policy_host_evaluate(struct policy_host *h, const struct memd_host_view *host,
+	const struct policy_guest *guests, size_t n, struct policy_decision *decisions,
+	struct error *e)
+{
+	int r, failed;
+
+	if (n > UINT32_MAX || !ids_ascend(guests, n))
+		return error_set(e, -EINVAL, "guests are not in the order of their ids");
+	r = make_room(h, n);
+	if (r < 0)
+		return r;
+	failed = propose(h, host, guests, n);
+	for (size_t i = 0; i < n; i++) {
+		if (failed < 0)
+			propose_present(&guests[i], &h->proposals[i]);
+		build_filtered(h, &guests[i], i);
+		if (failed < 0)
+			h->filtered[i].clamps = POLICY_CLAMP_IGNORED;
+	}
+	filters_apply(h->filtered, n, u64_sub_or_zero(host->budget_bytes, host->overhead_bytes),
+		host->tick_us);
+	for (size_t i = 0; i < n; i++)
+		decide(h, i, &decisions[i]);
+	if (failed < 0) {
+		error_set(
+			e, failed, "the policy %s failed: %s", h->policy->name, strerror(-failed));
+		return POLICY_FAILED;
+	}
+	return 0;
+}
+
+char *policy_clamps_format(uint32_t clamps, char *buffer, size_t size)
+{
+	static const struct {
+		uint32_t clamp;
+		const char *name;
+	} names[] = {
+		{POLICY_CLAMP_IGNORED, "proposal ignored"},
+		{POLICY_CLAMP_FIXED, "set by the operator"},
+		{POLICY_CLAMP_FLOOR, "floor"},
+		{POLICY_CLAMP_CEILING, "ceiling"},
+		{POLICY_CLAMP_STEP, "step"},
+		{POLICY_CLAMP_DEAD_BAND, "dead band"},
+		{POLICY_CLAMP_ROOM, "waits for room"},
+	};
+	size_t used = 0;
+
+	buffer[0] = '\0';
+	for (size_t i = 0; i < ARRAY_SIZE(names) && used < size; i++)
+		if (clamps & names[i].clamp)
+			used += (size_t)snprintf(buffer + used, size - used, "%s%s",
+				used ? ", " : "", names[i].name);
+	return buffer;
+}
