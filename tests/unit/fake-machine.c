@@ -1,0 +1,404 @@
+/* The machine that devices are tested in. */
+#undef NDEBUG /* here asserts are the test's, in every build */
+#include "fake-machine.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+
+#include "memd/base/overflow.h"
+
+/* --- RAM: two ranges with a gap, as a guest of more than 3 GiB has */
+
+struct guest_ram {
+	struct fake_machine *owner;
+	struct guest_ram_range ranges[2];
+};
+
+static struct guest_ram *ram_new(struct fake_machine *f)
+{
+	struct guest_ram *ram = calloc(1, sizeof(*ram));
+
+	assert(ram);
+	ram->owner = f;
+	ram->ranges[0] = (struct guest_ram_range){.bytes = FAKE_LOW_BYTES};
+	ram->ranges[1] = (struct guest_ram_range){.gpa = MACHINE_HIGH_RAM_BASE,
+		.bytes = FAKE_HIGH_BYTES,
+		.first_page = FAKE_LOW_PAGES};
+	for (unsigned i = 0; i < 2; i++) {
+		ram->ranges[i].host = aligned_alloc(CHUNK_BYTES, ram->ranges[i].bytes);
+		assert(ram->ranges[i].host);
+		memset(ram->ranges[i].host, 0, ram->ranges[i].bytes);
+	}
+	return ram;
+}
+
+void guest_ram_free(struct guest_ram *ram)
+{
+	for (unsigned i = 0; i < 2; i++)
+		free(ram->ranges[i].host);
+	free(ram);
+}
+
+uint64_t guest_ram_pages(const struct guest_ram *ram)
+{
+	return FAKE_PAGES;
+}
+
+size_t guest_ram_ranges(const struct guest_ram *ram, const struct guest_ram_range **ret)
+{
+	*ret = ram->ranges;
+	return 2;
+}
+
+void *guest_ram_ptr(const struct guest_ram *ram, gpa_t gpa, uint64_t bytes)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		const struct guest_ram_range *r = &ram->ranges[i];
+
+		if (u64_range_within(gpa.v, bytes, r->gpa, r->bytes))
+			return r->host + (gpa.v - r->gpa);
+	}
+	return NULL;
+}
+
+bool guest_ram_page_of(const struct guest_ram *ram, gpa_t gpa, uint64_t *ret_page)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		const struct guest_ram_range *r = &ram->ranges[i];
+
+		if (!u64_range_within(gpa.v, 1, r->gpa, r->bytes))
+			continue;
+		*ret_page = r->first_page + (gpa.v - r->gpa) / PAGE_BYTES;
+		return true;
+	}
+	return false;
+}
+
+uint8_t *guest_ram_page_ptr(const struct guest_ram *ram, uint64_t page)
+{
+	const struct guest_ram_range *r = &ram->ranges[page >= FAKE_LOW_PAGES];
+
+	assert(page < FAKE_PAGES);
+	return r->host + (page - r->first_page) * PAGE_BYTES;
+}
+
+static void remember(struct fake_machine *f, uint64_t page, uint64_t n_pages, int why)
+{
+	assert(n_pages > 0 && page < FAKE_PAGES && n_pages <= FAKE_PAGES - page);
+	pthread_mutex_lock(&f->lock);
+	if (f->n_discards < ARRAY_SIZE(f->discards))
+		f->discards[f->n_discards++] = (struct fake_discard){page, n_pages, why};
+	pthread_mutex_unlock(&f->lock);
+}
+
+int guest_ram_discard(struct guest_ram *ram, uint64_t page, uint64_t n_pages, enum hole_reason why,
+	uint64_t *ret_calls)
+{
+	remember(ram->owner, page, n_pages, (int)why);
+	for (uint64_t p = page; p < page + n_pages; p++)
+		memset(guest_ram_page_ptr(ram, p), 0, PAGE_BYTES);
+	if (ret_calls)
+		*ret_calls += 1;
+	return 0;
+}
+
+void guest_ram_undiscard(struct guest_ram *ram, uint64_t page, uint64_t n_pages)
+{
+	remember(ram->owner, page, n_pages, -1);
+}
+
+/* --- buses */
+
+struct bus_range {
+	struct bus_range *next;
+	enum bus_kind kind;
+	uint64_t base, size;
+	bool enabled;
+	const struct bus_ops *ops;
+	void *device;
+};
+
+struct bus {
+	pthread_rwlock_t locks[2]; /* by kind: a BAR moves from within a port handler */
+	struct bus_range *ranges;
+};
+
+int bus_new(struct bus **ret)
+{
+	struct bus *b = calloc(1, sizeof(*b));
+
+	assert(b);
+	pthread_rwlock_init(&b->locks[BUS_PIO], NULL);
+	pthread_rwlock_init(&b->locks[BUS_MMIO], NULL);
+	*ret = b;
+	return 0;
+}
+
+void bus_free(struct bus *b)
+{
+	for (struct bus_range *r = b->ranges, *next; r; r = next) {
+		next = r->next;
+		assert(!r->enabled); /* its device is gone by now */
+		free(r);
+	}
+	pthread_rwlock_destroy(&b->locks[BUS_PIO]);
+	pthread_rwlock_destroy(&b->locks[BUS_MMIO]);
+	free(b);
+}
+
+int bus_add(struct bus *b, enum bus_kind kind, uint64_t base, uint64_t size,
+	const struct bus_ops *ops, void *device, const char *name, struct bus_range **ret)
+{
+	struct bus_range *r = calloc(1, sizeof(*r));
+
+	assert(r);
+	*r = (struct bus_range){b->ranges, kind, base, size, true, ops, device};
+	b->ranges = r;
+	*ret = r;
+	return 0;
+}
+
+int bus_move(struct bus *b, struct bus_range *r, uint64_t base, bool enabled)
+{
+	int result = 0;
+
+	pthread_rwlock_wrlock(&b->locks[r->kind]);
+	for (struct bus_range *o = b->ranges; o && enabled; o = o->next)
+		if (o != r && o->enabled && o->kind == r->kind && base < o->base + o->size &&
+			o->base < base + r->size)
+			result = -EEXIST;
+	r->base = base;
+	r->enabled = enabled && result == 0;
+	pthread_rwlock_unlock(&b->locks[r->kind]);
+	return result;
+}
+
+static struct bus_range *find(struct bus *b, enum bus_kind kind, uint64_t address, unsigned size)
+{
+	for (struct bus_range *r = b->ranges; r; r = r->next)
+		if (r->enabled && r->kind == kind &&
+			u64_range_within(address, size, r->base, r->size))
+			return r;
+	return NULL;
+}
+
+bool bus_read(struct bus *b, enum bus_kind kind, uint64_t address, uint8_t *data, unsigned size)
+{
+	struct bus_range *r;
+
+	pthread_rwlock_rdlock(&b->locks[kind]);
+	r = find(b, kind, address, size);
+	memset(data, r ? 0 : 0xff, size);
+	if (r)
+		r->ops->read(r->device, address - r->base, data, size);
+	pthread_rwlock_unlock(&b->locks[kind]);
+	return r != NULL;
+}
+
+bool bus_write(
+	struct bus *b, enum bus_kind kind, uint64_t address, const uint8_t *data, unsigned size)
+{
+	struct bus_range *r;
+
+	pthread_rwlock_rdlock(&b->locks[kind]);
+	r = find(b, kind, address, size);
+	if (r)
+		r->ops->write(r->device, address - r->base, data, size);
+	pthread_rwlock_unlock(&b->locks[kind]);
+	return r != NULL;
+}
+
+/* --- interrupts and doorbells */
+
+static struct fake_machine *of_machine(struct machine *m)
+{
+	return (struct fake_machine *)m;
+}
+
+static int irq_line(struct machine *m, unsigned gsi, bool level)
+{
+	struct fake_machine *f = of_machine(m);
+
+	pthread_mutex_lock(&f->lock);
+	f->lines[gsi] = level;
+	pthread_mutex_unlock(&f->lock);
+	return 0;
+}
+
+static int msi_new(struct machine *m, uint32_t *ret_gsi, int *ret_eventfd)
+{
+	struct fake_machine *f = of_machine(m);
+
+	for (uint32_t i = 0; i < ARRAY_SIZE(f->msis); i++) {
+		if (f->msis[i].used)
+			continue;
+		f->msis[i] = (struct fake_msi){.used = true, .masked = true};
+		f->msis[i].eventfd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+		*ret_gsi = i;
+		*ret_eventfd = f->msis[i].eventfd;
+		return 0;
+	}
+	return -ENOSPC;
+}
+
+static void msi_free(struct machine *m, uint32_t gsi, int fd)
+{
+	struct fake_machine *f = of_machine(m);
+
+	assert(f->msis[gsi].used && f->msis[gsi].eventfd == fd);
+	close(fd);
+	f->msis[gsi].used = false;
+}
+
+static int msi_update(
+	struct machine *m, uint32_t gsi, int fd, uint64_t address, uint32_t data, bool masked)
+{
+	struct fake_machine *f = of_machine(m);
+
+	pthread_mutex_lock(&f->lock);
+	assert(f->msis[gsi].used && f->msis[gsi].eventfd == fd);
+	f->msis[gsi].masked = masked;
+	f->msis[gsi].address = address;
+	f->msis[gsi].data = data;
+	f->msis[gsi].updates++;
+	pthread_mutex_unlock(&f->lock);
+	return 0;
+}
+
+static int doorbell_new(struct machine *m, uint64_t gpa, unsigned size, int fd)
+{
+	struct fake_machine *f = of_machine(m);
+
+	if (f->no_doorbells)
+		return -EOPNOTSUPP;
+	pthread_mutex_lock(&f->lock);
+	assert(f->n_doorbells < ARRAY_SIZE(f->doorbells));
+	f->doorbells[f->n_doorbells].gpa = gpa;
+	f->doorbells[f->n_doorbells].size = size;
+	f->doorbells[f->n_doorbells++].eventfd = fd;
+	pthread_mutex_unlock(&f->lock);
+	return 0;
+}
+
+static void doorbell_free(struct machine *m, uint64_t gpa, unsigned size, int fd)
+{
+	struct fake_machine *f = of_machine(m);
+	unsigned i = 0;
+
+	pthread_mutex_lock(&f->lock);
+	while (i < f->n_doorbells && (f->doorbells[i].gpa != gpa || f->doorbells[i].eventfd != fd))
+		i++;
+	assert(i < f->n_doorbells);
+	f->doorbells[i] = f->doorbells[--f->n_doorbells];
+	pthread_mutex_unlock(&f->lock);
+}
+
+static void request_stop(struct machine *m, bool failed, const char *reason)
+{
+	of_machine(m)->stops++;
+}
+
+static const struct machine_ops fake_ops = {
+	.irq_line = irq_line,
+	.msi_new = msi_new,
+	.msi_free = msi_free,
+	.msi_update = msi_update,
+	.doorbell_new = doorbell_new,
+	.doorbell_free = doorbell_free,
+	.request_stop = request_stop,
+};
+
+struct fake_machine *fake_machine_new(void)
+{
+	struct fake_machine *f = calloc(1, sizeof(*f));
+
+	assert(f);
+	pthread_mutex_init(&f->lock, NULL);
+	f->machine.ops = &fake_ops;
+	f->machine.ram = ram_new(f);
+	bus_new(&f->machine.bus);
+	return f;
+}
+
+void fake_machine_free(struct fake_machine *f)
+{
+	assert(f->n_doorbells == 0);
+	for (unsigned i = 0; i < ARRAY_SIZE(f->msis); i++)
+		assert(!f->msis[i].used);
+	bus_free(f->machine.bus);
+	guest_ram_free(f->machine.ram);
+	pthread_mutex_destroy(&f->lock);
+	free(f);
+}
+
+void *fake_ram(struct fake_machine *f, uint64_t gpa, uint64_t bytes)
+{
+	return guest_ram_ptr(f->machine.ram, GPA(gpa), bytes);
+}
+
+unsigned fake_discards(struct fake_machine *f, struct fake_discard *ret, unsigned max)
+{
+	unsigned n;
+
+	pthread_mutex_lock(&f->lock);
+	n = f->n_discards < max ? f->n_discards : max;
+	memcpy(ret, f->discards, n * sizeof(*ret));
+	n = f->n_discards;
+	pthread_mutex_unlock(&f->lock);
+	return n;
+}
+
+void fake_discards_clear(struct fake_machine *f)
+{
+	pthread_mutex_lock(&f->lock);
+	f->n_discards = 0;
+	pthread_mutex_unlock(&f->lock);
+}
+
+unsigned fake_msi_take(struct fake_machine *f, uint32_t gsi)
+{
+	eventfd_t n = 0;
+
+	if (eventfd_read(f->msis[gsi].eventfd, &n) < 0)
+		return 0;
+	return (unsigned)n;
+}
+
+uint64_t fake_io_read(struct fake_machine *f, uint16_t port, unsigned size)
+{
+	uint64_t v = 0;
+
+	bus_read(f->machine.bus, BUS_PIO, port, (uint8_t *)&v, size);
+	return v;
+}
+
+void fake_io_write(struct fake_machine *f, uint16_t port, unsigned size, uint32_t value)
+{
+	bus_write(f->machine.bus, BUS_PIO, port, (const uint8_t *)&value, size);
+}
+
+uint64_t fake_mmio_read(struct fake_machine *f, uint64_t gpa, unsigned size)
+{
+	uint64_t v = 0;
+
+	bus_read(f->machine.bus, BUS_MMIO, gpa, (uint8_t *)&v, size);
+	return v;
+}
+
+void fake_mmio_write(struct fake_machine *f, uint64_t gpa, unsigned size, uint64_t value)
+{
+	int fd = -1;
+
+	pthread_mutex_lock(&f->lock);
+	for (unsigned i = 0; i < f->n_doorbells; i++)
+		if (f->doorbells[i].gpa == gpa && f->doorbells[i].size == size)
+			fd = f->doorbells[i].eventfd;
+	pthread_mutex_unlock(&f->lock);
+	if (fd >= 0)
+		eventfd_write(fd, 1);
+	else
+		bus_write(f->machine.bus, BUS_MMIO, gpa, (const uint8_t *)&value, size);
+}
