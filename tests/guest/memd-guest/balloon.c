@@ -76,12 +76,16 @@ static bool init_queues(void)
 
 void balloon_init(uint64_t capacity)
 {
+	uint64_t wanted = F_MUST_TELL_HOST | F_STATS | F_REPORTING;
+
 	device = virtio_find(VIRTIO_ID_BALLOON);
 	if (!device)
 		return;
 	check_returned = cmdline_number("check_returned", 0);
 	page_stack_init(&held, capacity);
-	if (!virtio_start(device, F_MUST_TELL_HOST | F_STATS | F_REPORTING))
+	if (!cmdline_number("reporting", 1))
+		wanted &= ~F_REPORTING;
+	if (!virtio_start(device, wanted))
 		line_print_and_stop("the balloon refuses the features it offered");
 	has_stats = device->features & F_STATS;
 	has_reporting = device->features & F_REPORTING;

@@ -1,6 +1,9 @@
 /*
  * The virtio balloon's driver (virtio 1.2, 5.5): inflate, deflate, statistics, free page reporting.
  * The boot processor calls balloon_service often; it never waits for the device.
+ *
+ * Command line: reporting=0 leaves free page reporting out, check_returned=1 looks whether deflated
+ * pages read as zeroes.
  */
 #pragma once
 
@@ -28,7 +31,7 @@ uint64_t balloon_pages(void);
 /* Pages in acknowledged reports since the start. */
 uint64_t balloon_reported_pages(void);
 /*
- * Deflated pages, and how many of them did not read as zeroes (checked with check_returned=1 only).
+ * Deflated pages, and how many of them did not read as zeroes (looked at with check_returned=1 only).
  */
 uint64_t balloon_returned_pages(void);
 uint64_t balloon_returned_dirty_pages(void);

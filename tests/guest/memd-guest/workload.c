@@ -84,7 +84,7 @@ static void init_workers(void)
 
 void workload_init(unsigned n_cpus)
 {
-	uint64_t capacity = memory_n_pages(), next = 0;
+	uint64_t capacity = memory_n_pages(), next = mib_option("skip_mib");
 
 	n_workers = n_cpus;
 	start_ns = time_ns();
@@ -160,6 +160,7 @@ static void print_counters(struct line *line)
 	line_value(line, "written", sum(offsetof(struct area_counters, written)));
 	line_value(line, "balloon", balloon_pages());
 	line_value(line, "reported", balloon_reported_pages());
+	line_value(line, "free", free_pages_count());
 	line_value(line, "returned", balloon_returned_pages());
 	line_value(line, "returned_dirty", balloon_returned_dirty_pages());
 	line_value(line, "least_verified", least_verified());

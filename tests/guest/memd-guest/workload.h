@@ -7,6 +7,7 @@
  *   common_mib            the same in all guests with the same common_seed (default 1)
  *   unique_mib            depends on seed (default 0)
  *   zero_mib              written with something else first, so that it is really backed
+ *   skip_mib              left unused before those, to get to high addresses (default 0)
  *   hot_mib               of the unique area: walked all the time, as common_mib is (default: all)
  *   verify_per_s          bounds that walk; the guest sleeps in between (default 0: no bound)
  *   sweep_pages_per_s     a slow walk of all the rest (default 2000)
