@@ -1,4 +1,7 @@
-int main(void)
+/* memctl: see memctl.c. */
+#include "memd/memctl/memctl.h"
+
+int main(int argc, char **argv)
 {
-	return 1;
+	return memctl_main(argc, argv);
 }

@@ -1,0 +1,25 @@
+/*
+ * The screen of `memctl top` and the lines of its plain form, made from one snapshot of the figures (see
+ * client_snapshot). Pure, like draw.h: it is given the size of the screen.
+ */
+#pragma once
+
+#include <json-c/json.h>
+#include <stdio.h>
+
+#include "memd/memctl/draw.h"
+
+/* Draws at most `rows` lines of `columns` columns each, "\n" after each but the last. */
+void frame_draw(FILE *out, const struct style *style, struct json_object *snapshot,
+	unsigned columns, unsigned rows);
+
+/* The host in one line. `clock` opens it ("12:00:01"). */
+void frame_host_line(FILE *out, struct json_object *host, const char *clock);
+/* One guest in one line. */
+void frame_guest_line(FILE *out, struct json_object *guest, const char *clock);
+
+/* The bar of one guest: where its memory is, with its target. `cells` columns. */
+void frame_guest_bar(
+	FILE *out, const struct style *style, struct json_object *guest, unsigned cells);
+/* The bar of the host: what is in use by kind, what is saved by kind, with the budget. */
+void frame_host_bar(FILE *out, const struct style *style, struct json_object *host, unsigned cells);

@@ -1,0 +1,149 @@
+/* The verbs of memctl, with their help. Text only. */
+#include "memd/memctl/memctl.h"
+
+#define TOP_OPTIONS (OPTION_LINES | OPTION_INTERVAL | OPTION_COUNT | OPTION_VERBOSE)
+
+const struct verb verbs[] = {
+	{
+		.name = "start",
+		.arguments = "NAME [Key=Value...]",
+		.summary = "Start a guest",
+		.help = "Without settings the guest is taken from memd's guests.d/NAME.guest. "
+			"Settings are\n"
+			"those of its [Guest] section, see memd.guest(5), and override the file; "
+			"Memory= and\n"
+			"Kernel= are required in one of the two.\n\n"
+			"  memctl start web1\n"
+			"  memctl start web2 Memory=2G VCpus=2 Kernel=/boot/vmlinux ShareGroup=web",
+		.min_arguments = 1,
+		.max_arguments = -1,
+		.needs_memd = true,
+		.run = verb_start,
+	},
+	{
+		.name = "stop",
+		.arguments = "NAME [--force]",
+		.summary = "Stop a guest",
+		.help = "Presses the guest's power button and waits; a guest that does not power "
+			"off in time\n"
+			"is ended. --force ends it at once, as if its plug were pulled.\n\n"
+			"  memctl stop web1",
+		.min_arguments = 1,
+		.max_arguments = 1,
+		.options = OPTION_FORCE,
+		.needs_memd = true,
+		.run = verb_stop,
+	},
+	{
+		.name = "list",
+		.arguments = "",
+		.summary = "List the guests and what each costs",
+		.help = "COST is what the guest takes of the host now: private pages, its part of "
+			"shared ones,\n"
+			"and overhead. TARGET is what the policy gives it ('*': fixed by "
+			"set-target).\n\n"
+			"  memctl list",
+		.needs_memd = true,
+		.run = verb_list,
+	},
+	{
+		.name = "show",
+		.arguments = "NAME",
+		.summary = "Show one guest: where its memory is, and why",
+		.help = "Where every page of the guest is, what each mechanism saves, its target "
+			"with the\n"
+			"policy's reason, what the guest says itself, and counters.\n\n"
+			"  memctl show web1\n"
+			"  memctl show web1 --json | jq .private_bytes",
+		.min_arguments = 1,
+		.max_arguments = 1,
+		.needs_memd = true,
+		.run = verb_show,
+	},
+	{
+		.name = "set-target",
+		.arguments = "NAME SIZE|auto",
+		.summary = "Fix a guest's memory target, or give it back to the policy",
+		.help = "SIZE is a size (512M, 1.5G) or a part of the guest's memory (50%). A size "
+			"below the\n"
+			"guest's MemoryMin or above its memory is refused. auto: the policy "
+			"decides again.\n\n"
+			"  memctl set-target web1 512M\n"
+			"  memctl set-target web1 auto",
+		.min_arguments = 2,
+		.max_arguments = 2,
+		.needs_memd = true,
+		.run = verb_set_target,
+	},
+	{
+		.name = "pause",
+		.arguments = "NAME",
+		.summary = "Stop the guest's vCPUs",
+		.help = "Its memory stays, and may be paged out.\n\n  memctl pause web1",
+		.min_arguments = 1,
+		.max_arguments = 1,
+		.needs_memd = true,
+		.run = verb_pause,
+	},
+	{
+		.name = "resume",
+		.arguments = "NAME",
+		.summary = "Let a paused guest run on",
+		.help = "  memctl resume web1",
+		.min_arguments = 1,
+		.max_arguments = 1,
+		.needs_memd = true,
+		.run = verb_resume,
+	},
+	{
+		.name = "top",
+		.arguments = "[--lines] [--interval TIME] [--count N] [-v]",
+		.summary = "Show host and guests live",
+		.help = "A screen with bars on a terminal (q ends it); else, or with --lines, one "
+			"line an\n"
+			"interval. -v adds a line for each guest. --json prints one object an "
+			"interval.\n"
+			"Colours follow NO_COLOR.\n\n"
+			"  memctl top\n"
+			"  memctl top --lines --interval 5s --count 12",
+		.options = TOP_OPTIONS,
+		.needs_memd = true,
+		.run = verb_top,
+	},
+	{
+		.name = "status",
+		.arguments = "",
+		.summary = "Show the host's figures",
+		.help = "Budget, use by kind, and what each mechanism saves.\n\n"
+			"  memctl status\n"
+			"  memctl status --json | jq .used_bytes",
+		.needs_memd = true,
+		.run = verb_status,
+	},
+	{
+		.name = "reload",
+		.arguments = "",
+		.summary = "Have memd read its configuration again",
+		.help = "When it is wrong memd says where, and keeps the one it has.\n\n  memctl "
+			"reload",
+		.needs_memd = true,
+		.run = verb_reload,
+	},
+	{
+		.name = "version",
+		.arguments = "",
+		.summary = "Show the versions of memctl and memd",
+		.help = "  memctl version",
+		.needs_memd = true,
+		.run = verb_version,
+	},
+	{
+		.name = "help",
+		.arguments = "[VERB]",
+		.summary = "Show this, or a verb's help",
+		.help = "  memctl help set-target",
+		.max_arguments = 1,
+		.run = verb_help,
+	},
+};
+const unsigned n_verbs = ARRAY_SIZE(verbs);
