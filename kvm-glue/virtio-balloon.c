@@ -10,9 +10,9 @@
  * range costs about as much as a single page.
  *
  * Discarding before the request is used is what 5.5.6 allows: the guest gave the content up. With PAGE_POISON the driver
- * says what free pages hold. That concerns reported pages only (5.5.6.5): they must keep poison_val or their content, and a
+ * says what free pages hold. That concerns reported pages only (5.5.6.7): they must keep poison_val or their content, and a
  * discarded page reads as zeros; so pages of a guest whose poison is not zero are acknowledged and kept. Inflated pages are
- * discarded all the same, since such a driver writes them anew after deflating (5.5.6.4).
+ * discarded all the same, since such a driver writes them anew after deflating (5.5.6.6).
  *
  * Queues are numbered by what was negotiated, without gaps, as drivers and devices do it in practice: the inflate and the
  * deflate queue, then the statistics queue if there is one, then the reporting queue if there is one.
@@ -238,7 +238,7 @@ static void forget_held(struct virtio_balloon *b, uint64_t page, uint64_t n, str
 	}
 }
 
-/* Free ranges, each a buffer that the device might write (5.5.6.5). Whole pages only. */
+/* Free ranges, each a buffer that the device might write (5.5.6.7). Whole pages only. */
 static int handle_report(struct virtio_balloon *b, struct tally *t)
 {
 	const struct virtq_chain *c = &b->chain;
@@ -274,7 +274,7 @@ static void claims_clear(struct virtio_balloon_claims *c)
 
 static void claims_set(struct virtio_balloon_claims *c, uint16_t tag, uint64_t value)
 {
-	switch (tag) { /* 5.5.6.2; others are to be ignored */
+	switch (tag) { /* 5.5.6.4; others are to be ignored */
 	case 0:
 		c->swap_in_bytes = value;
 		break;
@@ -304,7 +304,7 @@ static void claims_set(struct virtio_balloon_claims *c, uint16_t tag, uint64_t v
 	}
 }
 
-/* Gives the buffer of the statistics queue back, which asks the driver for fresh ones (5.5.6.1). */
+/* Gives the buffer of the statistics queue back, which asks the driver for fresh ones (5.5.6.3). */
 static void claims_ask(struct virtio_balloon *b)
 {
 	for (unsigned q = 0; q < ROLES_MAX; q++) {
@@ -325,7 +325,7 @@ static int handle_claims(struct virtio_balloon *b)
 	struct virtio_balloon_claims claims;
 	size_t n;
 
-	/* One at a time is the rule (5.5.6.1.1); of two, the older goes back. */
+	/* One at a time is the rule (5.5.6.3.1); of two, the older goes back. */
 	claims_ask(b);
 	b->claims_chain = b->chain;
 	b->chain.popped = false;

@@ -152,31 +152,37 @@ static struct control_message next_message(
 	return m;
 }
 
-/* Tells the driver as much as it has buffers for. -EPROTO when a buffer is too small or not for writing. */
+/* Tells the driver one thing about a port. 0, VIRTQ_EMPTY, or -EPROTO when the buffer is too small or not for writing. */
+static int tell_one(struct virtio_console *c, unsigned port)
+{
+	struct control_message m;
+	size_t bytes;
+	unsigned bit;
+	int r;
+
+	r = next_chain(c, QUEUE_CONTROL_RX, &c->chain);
+	if (r != 0)
+		return r;
+	m = next_message(c, port, &bit);
+	bytes = m.event == EVENT_PORT_NAME ? sizeof(m) : CONTROL_BYTES;
+	if (c->chain.n_readable > 0 || c->chain.writable_bytes < bytes) {
+		virtq_push(&c->device.queues[QUEUE_CONTROL_RX], &c->chain, 0);
+		return -EPROTO;
+	}
+	virtq_chain_write(&c->chain, 0, &m, bytes);
+	virtq_push(&c->device.queues[QUEUE_CONTROL_RX], &c->chain, (uint32_t)bytes);
+	c->tell[port] &= ~bit;
+	return 0;
+}
+
+/* Tells the driver as much as it has buffers for. 0, -EPROTO. */
 static int tell_driver(struct virtio_console *c)
 {
 	int r = 0;
 
-	for (unsigned port = 0; port < N_PORTS && r == 0; port++) {
-		while (c->tell[port]) {
-			struct control_message m;
-			size_t bytes;
-			unsigned bit;
-
-			r = next_chain(c, QUEUE_CONTROL_RX, &c->chain);
-			if (r != 0)
-				break;
-			m = next_message(c, port, &bit);
-			bytes = m.event == EVENT_PORT_NAME ? sizeof(m) : CONTROL_BYTES;
-			if (c->chain.n_readable > 0 || c->chain.writable_bytes < bytes) {
-				r = -EPROTO;
-				bytes = 0;
-			}
-			virtq_chain_write(&c->chain, 0, &m, bytes);
-			virtq_push(&c->device.queues[QUEUE_CONTROL_RX], &c->chain, (uint32_t)bytes);
-			c->tell[port] &= ~bit;
-		}
-	}
+	for (unsigned port = 0; port < N_PORTS && r == 0; port++)
+		while (c->tell[port] && r == 0)
+			r = tell_one(c, port);
 	virtio_device_pushed(&c->device, QUEUE_CONTROL_RX);
 	return r < 0 ? r : 0;
 }
