@@ -5,32 +5,26 @@
 #include <inttypes.h>
 #include <limits.h>
 #include <poll.h>
-#include <signal.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 
 #include "memd/base/clock.h"
 #include "memd/base/fd.h"
 #include "memd/base/procfs.h"
+#include "tests/guest/service-run.h"
 
 #define REPLY_TIMEOUT_US  (20 * US_PER_S) /* a machine busy with other tests, a sanitizer build */
 #define LOOK_US		  (20 * US_PER_MS)
 #define CONSOLE_BYTES_MAX (16 << 20)
-#define CHILD_LISTEN_FD	  3
 
 struct vmm_run {
-	pid_t pid;
-	bool reaped;
-	int status; /* once reaped */
+	struct service_run service;
 	int fd; /* the control socket */
 	uint32_t seq;
 	struct ipc_message *message;
 	struct vmm_hello hello;
 	struct vmm_event last_event;
-	char directory[64];
 	char console[96];
-	char socket[96];
 };
 
 const char *vmm_run_unusable(void)
@@ -38,63 +32,6 @@ const char *vmm_run_unusable(void)
 	_cleanup_close_ int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
 
 	return fd >= 0 ? NULL : errno == ENOENT ? "no /dev/kvm" : "/dev/kvm cannot be opened";
-}
-
-/* PATH/build/PRESET/tests/X/test -> PATH/build/PRESET/<relative> */
-static int build_path(const char *relative, char *buffer, size_t size)
-{
-	char self[PATH_MAX];
-	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
-
-	if (n < 0)
-		return -errno;
-	self[n] = '\0';
-	for (unsigned up = 0; up < 3; up++) {
-		char *slash = strrchr(self, '/');
-
-		if (!slash)
-			return -ENOENT;
-		*slash = '\0';
-	}
-	n = snprintf(buffer, size, "%s/%s", self, relative);
-	return n < (ssize_t)size ? 0 : -ENAMETOOLONG;
-}
-
-/* The child: never returns. It dies with the test, however that ends. */
-static void run_child(const struct vmm_run *v, const struct vmm_run_options *o, const char *program,
-	const char *kernel, int listen_fd, pid_t parent)
-{
-	char memory[24], vcpus[16];
-	const char *argv[24] = {program, "--name", "test", "--memory", memory, "--vcpus", vcpus,
-		"--kernel", kernel, "--console", v->console, "--listen-fd", "3"};
-	size_t n = 13;
-
-	(void)snprintf(memory, sizeof(memory), "%" PRIu64, o->memory_bytes);
-	(void)snprintf(vcpus, sizeof(vcpus), "%u", o->n_vcpus);
-	if (o->cmdline) {
-		argv[n++] = "--cmdline";
-		argv[n++] = o->cmdline;
-	}
-	if (o->initrd) {
-		argv[n++] = "--initrd";
-		argv[n++] = o->initrd;
-	}
-	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent)
-		_exit(1);
-	/* dup2 on itself would leave it close-on-exec */
-	if (listen_fd == CHILD_LISTEN_FD ? fcntl(listen_fd, F_SETFD, 0) < 0
-					 : dup2(listen_fd, CHILD_LISTEN_FD) < 0)
-		_exit(1);
-	execv(program, (char *const *)argv);
-	perror(program);
-	_exit(1);
-}
-
-static bool reap(struct vmm_run *v, int flags)
-{
-	if (!v->reaped && waitpid(v->pid, &v->status, flags) == v->pid)
-		v->reaped = true;
-	return v->reaped;
 }
 
 static void take_event(struct vmm_run *v)
@@ -136,7 +73,7 @@ static int receive_hello(struct vmm_run *v)
 
 	r = receive(v);
 	if (r < 0)
-		return reap(v, WNOHANG) ? -ECHILD : r;
+		return service_run_reap(&v->service, WNOHANG) ? -ECHILD : r;
 	hello = IPC_PAYLOAD(v->message, struct vmm_hello);
 	if (v->message->header.type != VMM_HELLO || !hello || hello->n_ranges > VMM_RANGES_MAX)
 		return -EPROTO;
@@ -146,25 +83,18 @@ static int receive_hello(struct vmm_run *v)
 
 static int start_process(struct vmm_run *v, const struct vmm_run_options *o)
 {
-	_cleanup_close_ int listen_fd = -1;
-	char program[PATH_MAX], kernel[PATH_MAX];
-	pid_t parent = getpid();
+	char kernel[PATH_MAX], memory[24], vcpus[16];
+	const char *arguments[] = {"--name", "test", "--memory", memory, "--vcpus", vcpus,
+		"--console", v->console, "--kernel", o->kernel ? o->kernel : kernel, "--cmdline",
+		o->cmdline ? o->cmdline : "", o->initrd ? "--initrd" : NULL, o->initrd, NULL};
 	int r;
 
-	r = build_path("kvm-glue/memd-vmm", program, sizeof(program));
-	if (r == 0)
-		r = build_path("tests/guest/memd-guest", kernel, sizeof(kernel));
+	r = service_run_build_path("tests/guest/memd-guest", kernel, sizeof(kernel));
 	if (r < 0)
 		return r;
-	listen_fd = ipc_listen(v->socket, 0600);
-	if (listen_fd < 0)
-		return listen_fd;
-	v->pid = fork();
-	if (v->pid < 0)
-		return -errno;
-	if (v->pid == 0)
-		run_child(v, o, program, o->kernel ? o->kernel : kernel, listen_fd, parent);
-	return 0;
+	(void)snprintf(memory, sizeof(memory), "%" PRIu64, o->memory_bytes);
+	(void)snprintf(vcpus, sizeof(vcpus), "%u", o->n_vcpus);
+	return service_run_start(&v->service, "kvm-glue/memd-vmm", arguments);
 }
 
 int vmm_run_start(const struct vmm_run_options *o, struct vmm_run **ret)
@@ -180,17 +110,14 @@ int vmm_run_start(const struct vmm_run_options *o, struct vmm_run **ret)
 	v->message = ipc_message_new();
 	if (!v->message)
 		return -ENOMEM;
-	(void)snprintf(v->directory, sizeof(v->directory), "/tmp/memd-vmm-run-XXXXXX");
-	if (!mkdtemp(v->directory)) {
-		v->directory[0] = '\0';
-		return -errno;
-	}
-	(void)snprintf(v->console, sizeof(v->console), "%s/console", v->directory);
-	(void)snprintf(v->socket, sizeof(v->socket), "%s/socket", v->directory);
+	r = service_run_init(&v->service);
+	if (r < 0)
+		return r;
+	(void)snprintf(v->console, sizeof(v->console), "%s/console", v->service.directory);
 	r = start_process(v, o);
 	if (r < 0)
 		return r;
-	v->fd = ipc_connect(v->socket);
+	v->fd = service_run_connect(&v->service);
 	if (v->fd < 0)
 		return v->fd;
 	r = receive_hello(v);
@@ -204,23 +131,15 @@ void vmm_run_free(struct vmm_run *v)
 {
 	if (!v)
 		return;
-	if (v->pid > 0 && !v->reaped) {
-		kill(v->pid, SIGKILL);
-		reap(v, 0);
-	}
+	service_run_done(&v->service);
 	cleanup_closep(&v->fd);
 	ipc_message_free(v->message);
-	if (v->directory[0]) {
-		unlink(v->console);
-		unlink(v->socket);
-		rmdir(v->directory);
-	}
 	free(v);
 }
 
 pid_t vmm_run_pid(const struct vmm_run *v)
 {
-	return v->pid;
+	return v->service.pid;
 }
 
 const struct vmm_hello *vmm_run_hello(const struct vmm_run *v)
@@ -235,7 +154,7 @@ const char *vmm_run_console_path(const struct vmm_run *v)
 
 const char *vmm_run_socket_path(const struct vmm_run *v)
 {
-	return v->socket;
+	return v->service.socket;
 }
 
 const struct vmm_event *vmm_run_last_event(const struct vmm_run *v)
@@ -256,18 +175,29 @@ static int receive_reply(struct vmm_run *v, enum vmm_message_type type)
 	return r;
 }
 
-int vmm_run_request(struct vmm_run *v, enum vmm_message_type type, const void *payload, size_t size)
+static int request(struct vmm_run *v, enum vmm_message_type type, const void *payload, size_t size,
+	const int *fds, size_t n_fds)
 {
 	const struct vmm_done *done;
 	int r;
 
-	r = ipc_send(v->fd, type, ++v->seq, payload, size, NULL, 0);
+	r = ipc_send(v->fd, type, ++v->seq, payload, size, fds, n_fds);
 	if (r == 0)
 		r = receive_reply(v, VMM_DONE);
 	if (r < 0)
 		return r;
 	done = IPC_PAYLOAD(v->message, struct vmm_done);
 	return done ? done->result : -EPROTO;
+}
+
+int vmm_run_request(struct vmm_run *v, enum vmm_message_type type, const void *payload, size_t size)
+{
+	return request(v, type, payload, size, NULL, 0);
+}
+
+int vmm_run_attach_pool(struct vmm_run *v, int pool_fd)
+{
+	return request(v, VMM_ATTACH_POOL, NULL, 0, &pool_fd, 1);
 }
 
 int vmm_run_set_balloon(struct vmm_run *v, uint64_t target_pages)
@@ -308,7 +238,8 @@ bool vmm_run_wait_text(struct vmm_run *v, const char *text, unsigned timeout_ms)
 	uint64_t deadline = clock_monotonic_us() + timeout_ms * US_PER_MS;
 
 	for (;;) {
-		bool ended = reap(v, WNOHANG); /* before the look: what it wrote last counts */
+		bool ended = service_run_reap(
+			&v->service, WNOHANG); /* before the look: what it wrote last counts */
 		_cleanup_free_ char *console = vmm_run_console(v);
 
 		if (console && strstr(console, text))
@@ -340,7 +271,7 @@ bool vmm_run_wait_value(struct vmm_run *v, const char *name, uint64_t least, uns
 	uint64_t deadline = clock_monotonic_us() + timeout_ms * US_PER_MS;
 
 	for (;;) {
-		bool ended = reap(v, WNOHANG);
+		bool ended = service_run_reap(&v->service, WNOHANG);
 		uint64_t value = vmm_run_value(v, name, UINT64_MAX);
 
 		if (value != UINT64_MAX && value >= least)
@@ -353,22 +284,14 @@ bool vmm_run_wait_value(struct vmm_run *v, const char *name, uint64_t least, uns
 
 int vmm_run_wait_exit(struct vmm_run *v, unsigned timeout_ms, int *ret_status)
 {
-	uint64_t deadline = clock_monotonic_us() + timeout_ms * US_PER_MS;
-
-	while (!reap(v, WNOHANG)) {
-		if (clock_monotonic_us() >= deadline)
-			return -ETIMEDOUT;
-		clock_sleep_us(LOOK_US);
-	}
-	*ret_status = v->status;
-	return 0;
+	return service_run_wait_exit(&v->service, timeout_ms, ret_status);
 }
 
 uint64_t vmm_run_anonymous_bytes(const struct vmm_run *v)
 {
 	struct smaps_rollup rollup;
 
-	return procfs_read_smaps_rollup(v->pid, &rollup) < 0 ? 0 : rollup.anonymous_bytes;
+	return procfs_read_smaps_rollup(v->service.pid, &rollup) < 0 ? 0 : rollup.anonymous_bytes;
 }
 
 int vmm_run_poke(const struct vmm_run *v, uint64_t gpa, const void *bytes, size_t size)
@@ -382,7 +305,7 @@ int vmm_run_poke(const struct vmm_run *v, uint64_t gpa, const void *bytes, size_
 		if (gpa < range->gpa || gpa - range->gpa >= range->bytes ||
 			size > range->bytes - (gpa - range->gpa))
 			continue;
-		(void)snprintf(path, sizeof(path), "/proc/%d/mem", (int)v->pid);
+		(void)snprintf(path, sizeof(path), "/proc/%d/mem", (int)v->service.pid);
 		fd = open(path, O_WRONLY | O_CLOEXEC);
 		if (fd < 0)
 			return -errno;

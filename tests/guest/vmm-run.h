@@ -46,6 +46,8 @@ const char *vmm_run_socket_path(const struct vmm_run *v);
 int vmm_run_request(
 	struct vmm_run *v, enum vmm_message_type type, const void *payload, size_t size);
 int vmm_run_set_balloon(struct vmm_run *v, uint64_t target_pages);
+/* pool_fd, a connection to memd-pool, stays the caller's. */
+int vmm_run_attach_pool(struct vmm_run *v, int pool_fd);
 int vmm_run_get_stats(struct vmm_run *v, struct vmm_stats *ret);
 /* The state and reason of the last event, VMM_STATE_RUNNING before any. */
 const struct vmm_event *vmm_run_last_event(const struct vmm_run *v);
