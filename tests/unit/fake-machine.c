@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 
 #include "memd/base/overflow.h"
 
@@ -28,9 +29,11 @@ static struct guest_ram *ram_new(struct fake_machine *f)
 		.bytes = FAKE_HIGH_BYTES,
 		.first_page = FAKE_LOW_PAGES};
 	for (unsigned i = 0; i < 2; i++) {
-		ram->ranges[i].host = aligned_alloc(CHUNK_BYTES, ram->ranges[i].bytes);
-		assert(ram->ranges[i].host);
-		memset(ram->ranges[i].host, 0, ram->ranges[i].bytes);
+		/* with a page behind it that nobody may touch */
+		ram->ranges[i].host = mmap(NULL, ram->ranges[i].bytes + PAGE_BYTES,
+			PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		assert(ram->ranges[i].host != MAP_FAILED);
+		mprotect(ram->ranges[i].host + ram->ranges[i].bytes, PAGE_BYTES, PROT_NONE);
 	}
 	return ram;
 }
@@ -38,7 +41,7 @@ static struct guest_ram *ram_new(struct fake_machine *f)
 void guest_ram_free(struct guest_ram *ram)
 {
 	for (unsigned i = 0; i < 2; i++)
-		free(ram->ranges[i].host);
+		munmap(ram->ranges[i].host, ram->ranges[i].bytes + PAGE_BYTES);
 	free(ram);
 }
 
@@ -345,7 +348,8 @@ unsigned fake_discards(struct fake_machine *f, struct fake_discard *ret, unsigne
 
 	pthread_mutex_lock(&f->lock);
 	n = f->n_discards < max ? f->n_discards : max;
-	memcpy(ret, f->discards, n * sizeof(*ret));
+	if (n > 0)
+		memcpy(ret, f->discards, n * sizeof(*ret));
 	n = f->n_discards;
 	pthread_mutex_unlock(&f->lock);
 	return n;
@@ -356,6 +360,16 @@ void fake_discards_clear(struct fake_machine *f)
 	pthread_mutex_lock(&f->lock);
 	f->n_discards = 0;
 	pthread_mutex_unlock(&f->lock);
+}
+
+int fake_line(struct fake_machine *f, unsigned gsi)
+{
+	int level;
+
+	pthread_mutex_lock(&f->lock);
+	level = f->lines[gsi];
+	pthread_mutex_unlock(&f->lock);
+	return level;
 }
 
 unsigned fake_msi_take(struct fake_machine *f, uint32_t gsi)

@@ -56,6 +56,8 @@ void *fake_ram(struct fake_machine *f, uint64_t gpa, uint64_t bytes);
 /* Discards since the last call of fake_discards_clear, copied. */
 unsigned fake_discards(struct fake_machine *f, struct fake_discard *ret, unsigned max);
 void fake_discards_clear(struct fake_machine *f);
+/* Level of a legacy line. */
+int fake_line(struct fake_machine *f, unsigned gsi);
 /* How often the vector's interrupt was delivered since the last look. */
 unsigned fake_msi_take(struct fake_machine *f, uint32_t gsi);
 

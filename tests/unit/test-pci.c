@@ -362,18 +362,18 @@ static void byte_accesses_to_the_table_work(void **state)
 static void the_line_follows_the_device_without_msix(void **state)
 {
 	pci_intx_set(&fn, true);
-	assert_int_equal(f->lines[PCI_GSI(SLOT)], 1);
+	assert_int_equal(fake_line(f, PCI_GSI(SLOT)), 1);
 	assert_int_equal(cfg(0x06, 2) & 8, 8);
 	set(0x04, 2, 0x400); /* interrupt disable */
-	assert_int_equal(f->lines[PCI_GSI(SLOT)], 0);
+	assert_int_equal(fake_line(f, PCI_GSI(SLOT)), 0);
 	assert_int_equal(cfg(0x06, 2) & 8, 8);
 	set(0x04, 2, 0);
-	assert_int_equal(f->lines[PCI_GSI(SLOT)], 1);
+	assert_int_equal(fake_line(f, PCI_GSI(SLOT)), 1);
 	set(MSIX + 2, 2, 0x8000);
-	assert_int_equal(f->lines[PCI_GSI(SLOT)], 0);
+	assert_int_equal(fake_line(f, PCI_GSI(SLOT)), 0);
 	set(MSIX + 2, 2, 0);
 	pci_intx_set(&fn, false);
-	assert_int_equal(f->lines[PCI_GSI(SLOT)], 0);
+	assert_int_equal(fake_line(f, PCI_GSI(SLOT)), 0);
 	assert_int_equal(cfg(0x06, 2) & 8, 0);
 }
 

@@ -412,16 +412,16 @@ static void the_isr_serves_drivers_without_msix(void **state)
 	fake_config_write(f, SLOT, msix + 2, 2, 0);
 	fake_driver_start(&driver, VIRTIO_F_VERSION_1, QUEUES);
 	fake_request(&driver, 0, &buffer, 1);
-	while (f->lines[gsi] == 0)
+	while (fake_line(f, gsi) == 0)
 		clock_sleep_us(50);
 	echo.device.transport_ops->interrupt_config(&echo.device);
 	assert_int_equal(fake_mmio_read(f, driver.isr, 1), 3);
-	assert_int_equal(f->lines[gsi], 0);
+	assert_int_equal(fake_line(f, gsi), 0);
 	assert_int_equal(fake_mmio_read(f, driver.isr, 1), 0);
 	echo.device.transport_ops->interrupt_config(&echo.device);
-	assert_int_equal(f->lines[gsi], 1);
+	assert_int_equal(fake_line(f, gsi), 1);
 	fake_driver_reset(&driver);
-	assert_int_equal(f->lines[gsi], 0);
+	assert_int_equal(fake_line(f, gsi), 0);
 }
 
 /* Offset of the capability of that cfg_type. */
