@@ -44,8 +44,8 @@ struct guest_ram_layout {
 };
 
 /*
- * Maps the ranges: private anonymous, MADV_DONTFORK, named "memd-ram" (PR_SET_VMA_ANON_NAME), 2 MiB aligned with a
- * guard page at either end, registered with a userfaultfd of its own in write-protect mode (synchronous, no handler:
+ * Maps the ranges: private anonymous, MADV_DONTFORK, named "memd-ram" (PR_SET_VMA_ANON_NAME), MADV_NOHUGEPAGE (see
+ * guest-ram.c), 2 MiB aligned with a guard page at either end, registered with a userfaultfd of its own in write-protect mode (synchronous, no handler:
  * see freeze.c). Without userfaultfd (-EPERM, -ENOSYS) sharing is off and guest_ram_can_freeze() says false.
  * -EINVAL for a bad layout, -ENOMEM. Free with guest_ram_free.
  */
@@ -86,12 +86,19 @@ void guest_ram_done(struct guest_ram *ram, gpa_t gpa, uint64_t bytes);
 int guest_ram_discard(struct guest_ram *ram, uint64_t page, uint64_t n_pages, enum hole_reason why,
 	uint64_t *ret_calls);
 
+/*
+ * Takes up to max noted references out of the list: slots whose mapping is gone, for POOL_RELEASE. Returns how many.
+ */
+size_t guest_ram_take_released(struct guest_ram *ram, uint32_t *ret_slots, size_t max);
+/* The pool is gone or another one: what is mapped stays valid, but its references are nobody's any more. */
+void guest_ram_orphan_slots(struct guest_ram *ram);
+
 /* The guest takes ballooned pages back (deflate): they are ordinary untouched holes again. */
 void guest_ram_undiscard(struct guest_ram *ram, uint64_t page, uint64_t n_pages);
 
 /* Pages by state; adds up to n_pages. Reads the pagemap, touches no page. */
 struct guest_ram_census {
-	uint64_t private_pages;
+	uint64_t private_pages; /* anonymous and present; the kernel's zero page, which costs nothing, is a hole */
 	uint64_t shared_pages;  /* mapped from the pool, not broken */
 	uint64_t swapped_pages;
 	uint64_t hole_pages[4]; /* by enum hole_reason */
@@ -99,4 +106,5 @@ struct guest_ram_census {
 	uint64_t broken_pages;  /* of private and swapped: in a pool mapping, written since */
 	uint64_t mappings;      /* virtual memory areas the RAM consists of, as we made them */
 };
+/* Takes no lock, so a scanner that waits for memory does not hold it up: a page that changes meanwhile counts as either. */
 int guest_ram_census(struct guest_ram *ram, struct guest_ram_census *ret);

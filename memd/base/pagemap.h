@@ -12,6 +12,7 @@
 #define PAGEMAP_PRESENT (UINT64_C(1) << 63)
 #define PAGEMAP_SWAPPED (UINT64_C(1) << 62)
 #define PAGEMAP_FILE    (UINT64_C(1) << 61) /* file page or shared anonymous: in our RAM, a pool or template page */
+#define PAGEMAP_EXCLUSIVE (UINT64_C(1) << 56) /* mapped once; not set for the kernel's zero page */
 #define PAGEMAP_UFFD_WP (UINT64_C(1) << 57) /* frozen */
 
 /* Opens it for pid, 0 for this process. Returns a descriptor or negative errno. */

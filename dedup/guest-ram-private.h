@@ -1,0 +1,68 @@
+/*
+ * What guest-ram.c and freeze.c share and nobody else may see: the two of them are the only code that takes guest pages
+ * away or puts others in their place.
+ */
+#pragma once
+
+#include <stdatomic.h>
+
+#include "dedup/guest-ram.h"
+#include "memd/base/pool-proto.h"
+
+/*
+ * Meta of a page, 32 bits. META_POOL: the mapping at this page is of the pool, at the slot in the low bits, whether or not
+ * the guest has written since (the pagemap tells). Otherwise the mapping is anonymous, and the low bits say what a hole
+ * there is. Written under the chunk's lock; read without it by the census.
+ */
+#define META_POOL	(UINT32_C(1) << 31)
+#define META_REGISTERED (UINT32_C(1) << 30) /* pool mapping known to the userfaultfd */
+#define META_ORPHAN	(UINT32_C(1) << 29) /* of a pool that is gone: there is nobody to release to */
+#define META_SLOT_MASK	(META_ORPHAN - 1)
+#define META_WHY_MASK	UINT32_C(3) /* enum hole_reason */
+#define META_FREED	(UINT32_C(1) << 2) /* was backed when it was given */
+
+struct guest_ram_chunk {
+	pthread_mutex_t
+		lock; /* from freeze to wake; never held while guest memory is accessed that may be frozen */
+	uint32_t n_busy; /* sum of busy[] over its pages */
+};
+
+struct guest_ram {
+	size_t n_ranges;
+	struct guest_ram_range ranges[GUEST_RAM_RANGES_MAX];
+	uint64_t n_pages;
+	uint64_t n_chunks;
+	int uffd; /* -1: pages cannot be frozen */
+	int pagemap_fd;
+	_Atomic uint32_t *meta; /* n_pages */
+	uint16_t *
+		busy; /* n_pages, under the chunk's lock; costs memory only where there is direct I/O */
+	struct guest_ram_chunk *chunks; /* n_chunks */
+	_Atomic int64_t mappings; /* recounted by each census */
+
+	pthread_mutex_t released_lock; /* what follows; taken last */
+	uint32_t *released;
+	size_t n_released;
+	size_t released_size;
+};
+
+static inline uint32_t guest_ram_meta(const struct guest_ram *ram, uint64_t page)
+{
+	return atomic_load_explicit(&ram->meta[page], memory_order_relaxed);
+}
+
+/*
+ * Sets the meta of n pages of one chunk, from `first` on, and keeps the count of mappings. With META_POOL the slot grows
+ * with the page. References that the old meta held are noted for release. Under the chunk's lock.
+ */
+void guest_ram_set_meta(struct guest_ram *ram, uint64_t first, uint64_t n, uint32_t meta);
+/* Only adds META_REGISTERED. */
+void guest_ram_set_registered(struct guest_ram *ram, uint64_t first, uint64_t n);
+
+/*
+ * Puts fresh anonymous memory over n pages that lie in pool mappings, with all that guest RAM needs. Meta is the caller's
+ * to set. -ENOMEM when the kernel's limit of mappings is reached: nothing has changed then. Under the chunk's lock.
+ */
+int guest_ram_map_anonymous(struct guest_ram *ram, uint64_t first, uint64_t n);
+/* Registers [address, address + bytes) for write protection with the guest's userfaultfd. Any errno of UFFDIO_REGISTER. */
+int guest_ram_register(const struct guest_ram *ram, uint8_t *address, uint64_t bytes);
