@@ -250,7 +250,7 @@ void schema_done(const struct schema *s, void *object)
 
 #define COMPARED_MAX 48
 
-/* Levenshtein's distance without regard to case; UINT_MAX for words too long to be meant. */
+/* Levenshtein's distance without regard to case; ~0 for words too long to be meant. */
 static unsigned distance(const char *a, const char *b)
 {
 	unsigned row[COMPARED_MAX + 1];
@@ -280,7 +280,7 @@ static unsigned distance(const char *a, const char *b)
 	return row[n];
 }
 
-/* The nearest of the keys in the section; of all sections when NULL. */
+/* The nearest of the keys in the section, of all sections when that is NULL; NULL when key is too long to be one. */
 static const struct schema_key *nearest(
 	const struct schema *s, const char *section, const char *key, unsigned *ret_distance)
 {
@@ -335,8 +335,11 @@ static void suggest(const struct schema *s, const char *section, const char *key
 		return;
 	}
 	near = nearest(s, section, key, &d);
-	error_set(e, -EINVAL, "unknown key '%.64s' in [%s]; the nearest that is known is '%s'", key,
-		section, near->key);
+	if (near)
+		error_set(e, -EINVAL, "unknown key '%s' in [%s]; the nearest that is known is '%s'",
+			key, section, near->key);
+	else
+		error_set(e, -EINVAL, "unknown key '%.64s...' in [%s]", key, section);
 }
 
 const struct schema_key *schema_find(

@@ -221,6 +221,8 @@ static void names_file_line_and_nearest_key(void **state)
 	refuses_host("[Host]\n\nTickIntervall=2s\n", -EINVAL, line, "'TickInterval'");
 	refuses_host("[Host]\n\nhostmemorybudget=2G\n", -EINVAL, line, "'HostMemoryBudget'");
 	refuses_host("[Host]\n#\nMode=off\n", -EINVAL, line, "Mode= belongs in [Share]");
+	refuses_host("[Host]\n\nAKeyThatIsLongerThanAnyThatAnybodyWouldHaveMeantToWrite=1\n",
+		-EINVAL, line, "unknown key 'AKey");
 	refuses_host("[Hots]\n\nPolicy=x\n", -EINVAL, line, "Policy= belongs in [Host]");
 	refuses_host("[Hots]\n\nNonsense=x\n", -EINVAL, line, "unknown section [Hots]");
 	refuses_host("\n\nPolicy=x\n", -EINVAL, line, "before the first [Section]");
