@@ -159,12 +159,21 @@ static int add_sources(struct top *t)
 	return r;
 }
 
+/* A screen needs a terminal that knows the sequences of screen.c. */
+static bool can_go_live(const struct memctl *m)
+{
+	const char *term = getenv("TERM");
+
+	return !m->json && !(m->options & OPTION_LINES) && isatty(STDOUT_FILENO) && term &&
+	       strcmp(term, "dumb") != 0;
+}
+
 enum memctl_exit verb_top(struct memctl *m, int argc, char **argv)
 {
 	const char *no_colour = getenv("NO_COLOR");
 	struct top t = {
 		.m = m,
-		.live = !m->json && !(m->options & OPTION_LINES) && isatty(STDOUT_FILENO),
+		.live = can_go_live(m),
 		.style =
 			{
 				.colour = !(no_colour && *no_colour),
