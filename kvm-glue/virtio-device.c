@@ -18,6 +18,18 @@
 #include <signal.h>
 #include <sys/eventfd.h>
 
+/*
+ * Takes run_lock in turn. A thread that works through batches would else take the lock again before the one that waits for
+ * it has woken up, and a reset could take as long as the guest has requests: who waits holds `turn`, so the next batch waits
+ * behind it.
+ */
+static void run_begin(struct virtio_device *d)
+{
+	pthread_mutex_lock(&d->turn);
+	pthread_mutex_lock(&d->run_lock);
+	pthread_mutex_unlock(&d->turn);
+}
+
 static void drain(int fd)
 {
 	eventfd_t ignored;
@@ -71,7 +83,7 @@ static void *thread_main(void *arg)
 		unsigned mask = 0;
 		bool again;
 
-		pthread_mutex_lock(&d->run_lock);
+		run_begin(d);
 		fds[WATCH] = (struct pollfd){.fd = -1};
 		if (d->running && d->class->watch)
 			d->class->watch(d, &fds[WATCH]);
@@ -88,7 +100,7 @@ static void *thread_main(void *arg)
 			drain(d->doorbells[q]);
 			mask |= 1U << q;
 		}
-		pthread_mutex_lock(&d->run_lock);
+		run_begin(d);
 		if (d->running)
 			serve(d, mask, fds[WAKE].revents || fds[WATCH].revents);
 		pthread_mutex_unlock(&d->run_lock);
@@ -101,6 +113,7 @@ int virtio_device_init(struct virtio_device *d, const struct virtio_class *class
 	d->class = class;
 	d->machine = m;
 	d->ratelimit = (struct log_ratelimit)LOG_RATELIMIT_INIT;
+	pthread_mutex_init(&d->turn, NULL);
 	pthread_mutex_init(&d->run_lock, NULL);
 	for (unsigned q = 0; q < VIRTIO_QUEUES_MAX; q++)
 		d->doorbells[q] = -1;
@@ -149,6 +162,7 @@ void virtio_device_done(struct virtio_device *d)
 		cleanup_closep(&d->doorbells[q]);
 	cleanup_closep(&d->wake_fd);
 	pthread_mutex_destroy(&d->run_lock);
+	pthread_mutex_destroy(&d->turn);
 }
 
 uint64_t virtio_device_offered(const struct virtio_device *d)
@@ -183,7 +197,7 @@ static int queues_init(
 void virtio_device_start(struct virtio_device *d, uint64_t features,
 	const struct virtio_queue_setup setup[VIRTIO_QUEUES_MAX])
 {
-	pthread_mutex_lock(&d->run_lock);
+	run_begin(d);
 	if (queues_init(d, features, setup) < 0) {
 		virtio_device_break(d, "queue outside of memory, misaligned or of a wrong size");
 	} else {
@@ -207,7 +221,7 @@ static void queues_done(struct virtio_device *d)
 
 void virtio_device_stop(struct virtio_device *d)
 {
-	pthread_mutex_lock(&d->run_lock);
+	run_begin(d);
 	queues_done(d);
 	d->features = 0;
 	d->class->stopped(d);

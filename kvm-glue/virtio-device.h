@@ -81,6 +81,7 @@ struct virtio_device {
 	_Atomic bool quit;
 	_Atomic uint64_t needs_reset_count; /* times the guest broke a rule */
 
+	pthread_mutex_t turn; /* held only to take run_lock: who waits is next */
 	pthread_mutex_t run_lock; /* what follows */
 	_Atomic bool running; /* written under run_lock, read by anyone */
 	struct log_ratelimit ratelimit;

@@ -2,6 +2,7 @@
 #undef NDEBUG /* here asserts are the test's, in every build */
 #include "fake-requests.h"
 
+#include <sched.h>
 #include <string.h>
 
 #include "kvm-glue/virtio-pci.h"

@@ -359,7 +359,7 @@ static void a_reset_waits_for_the_chain_at_work(void **state)
 	clock_sleep_us(30000);
 	for (unsigned i = 0; i < 64; i++) /* nobody writes the ring any more */
 		assert_int_equal(((uint8_t *)fake_ram(f, driver.queues[0].used_gpa, 64))[i], 0xee);
-	assert_true(echo.served < 8);
+	assert_in_range(echo.served, 1, 4); /* and was not put off by the chains behind it */
 }
 
 static void device_configuration_is_bounded(void **state)
