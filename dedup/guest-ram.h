@@ -22,15 +22,15 @@
 /* Why a page that is not there is not there. */
 enum hole_reason {
 	HOLE_UNTOUCHED = 0,
-	HOLE_ZERO = 1,     /* found zero, dropped */
-	HOLE_BALLOON = 2,  /* given through the balloon */
+	HOLE_ZERO = 1, /* found zero, dropped */
+	HOLE_BALLOON = 2, /* given through the balloon */
 	HOLE_REPORTED = 3, /* reported free (free page reporting) */
 };
 
 struct guest_ram_range {
 	uint64_t gpa;
-	uint64_t bytes;      /* multiple of 2 MiB */
-	uint8_t *host;       /* 2 MiB aligned */
+	uint64_t bytes; /* multiple of 2 MiB */
+	uint8_t *host; /* 2 MiB aligned */
 	uint64_t first_page; /* page number of its first page */
 };
 
@@ -49,8 +49,8 @@ struct guest_ram_layout {
  * see freeze.c). Without userfaultfd (-EPERM, -ENOSYS) sharing is off and guest_ram_can_freeze() says false.
  * -EINVAL for a bad layout, -ENOMEM. Free with guest_ram_free.
  */
-int guest_ram_new(const struct guest_ram_layout *layout, size_t n, struct guest_ram **ret,
-	struct error *e);
+int guest_ram_new(
+	const struct guest_ram_layout *layout, size_t n, struct guest_ram **ret, struct error *e);
 void guest_ram_free(struct guest_ram *ram);
 DEFINE_CLEANUP(struct guest_ram *, guest_ram_free)
 
@@ -98,13 +98,13 @@ void guest_ram_undiscard(struct guest_ram *ram, uint64_t page, uint64_t n_pages)
 
 /* Pages by state; adds up to n_pages. Reads the pagemap, touches no page. */
 struct guest_ram_census {
-	uint64_t private_pages; /* anonymous and present; the kernel's zero page, which costs nothing, is a hole */
-	uint64_t shared_pages;  /* mapped from the pool, not broken */
+	uint64_t private_pages; /* anonymous and present; the kernel's zero page is a hole */
+	uint64_t shared_pages; /* mapped from the pool, not broken */
 	uint64_t swapped_pages;
 	uint64_t hole_pages[4]; /* by enum hole_reason */
 	uint64_t freed_pages[4]; /* of those, backed when they were given */
-	uint64_t broken_pages;  /* of private and swapped: in a pool mapping, written since */
-	uint64_t mappings;      /* virtual memory areas the RAM consists of, as we made them */
+	uint64_t broken_pages; /* of private and swapped: in a pool mapping, written since */
+	uint64_t mappings; /* virtual memory areas the RAM consists of, as we made them */
 };
 /* Takes no lock, so a scanner that waits for memory does not hold it up: a page that changes meanwhile counts as either. */
 int guest_ram_census(struct guest_ram *ram, struct guest_ram_census *ret);

@@ -18,8 +18,9 @@ enum scanner_mode {
 
 struct scanner_settings {
 	enum scanner_mode mode;
-	uint32_t max_cpu_bp;     /* of one core */
-	uint64_t target_time_us; /* one pass shall take about this long; 0: as fast as the budget allows */
+	uint32_t max_cpu_bp; /* of one core */
+	uint64_t
+		target_time_us; /* one pass shall take about this long; 0: as fast as the budget allows */
 };
 
 struct scanner_stats {
