@@ -30,7 +30,7 @@ int bus_new(struct bus **ret);
 void bus_free(struct bus *b);
 DEFINE_CLEANUP(struct bus *, bus_free)
 
-/* -EEXIST when it overlaps another range of that kind. name is for messages and must outlive the bus. */
+/* -EEXIST when it overlaps another range of that kind, -EINVAL when it is empty or wraps, -ENOMEM. name is for debuggers and must outlive the bus. */
 int bus_add(struct bus *b, enum bus_kind kind, uint64_t base, uint64_t size, const struct bus_ops *ops,
 	void *device, const char *name, struct bus_range **ret);
 /* Moves a range (BAR reprogrammed); enabled false takes it off the bus but keeps the handle. -EEXIST on overlap: it is then disabled. */

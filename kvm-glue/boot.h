@@ -1,0 +1,85 @@
+/*
+ * Putting a kernel into guest memory and the first vCPU at its entry. Everything that boot needs besides the kernel lies
+ * below 1 MiB, at fixed places; kernels are loaded at 1 MiB and above only.
+ */
+#pragma once
+
+#include <stdint.h>
+
+#include "dedup/guest-ram.h"
+#include "kvm-glue/host.h"
+
+/* Guest physical layout below 1 MiB. The page at 0x8000 and others below 0x10000 are left to guests' SIPI trampolines. */
+#define BOOT_INFO_GPA                                                                              \
+	UINT64_C(0x10000) /* zero page (Linux) or start_info with what it points to (PVH) */
+#define BOOT_GDT_GPA	    UINT64_C(0x11000)
+#define BOOT_PAGE_TABLE_GPA UINT64_C(0x12000) /* six pages */
+#define BOOT_CMDLINE_GPA    UINT64_C(0x20000)
+#define BOOT_CMDLINE_MAX    UINT64_C(4096) /* with the NUL */
+#define BOOT_LOW_RAM_END    UINT64_C(0xa0000)
+#define BOOT_ACPI_GPA	    UINT64_C(0xe0000) /* RSDP first: where Linux looks for it, too */
+#define BOOT_ACPI_BYTES	    UINT64_C(0x20000)
+#define BOOT_KERNEL_MIN_GPA UINT64_C(0x100000)
+
+enum boot_protocol {
+	BOOT_PVH, /* by the ELF note XEN_ELFNOTE_PHYS32_ENTRY */
+	BOOT_LINUX64, /* Documentation/x86/boot.rst, "64-bit boot protocol" */
+};
+
+/* Memory map as both protocols take it (e820 types). */
+#define BOOT_MAP_RAM	  1
+#define BOOT_MAP_RESERVED 2
+#define BOOT_MAP_MAX	  (GUEST_RAM_RANGES_MAX + 3)
+struct boot_map_entry {
+	uint64_t gpa;
+	uint64_t bytes;
+	uint32_t type;
+};
+/* Fills map (BOOT_MAP_MAX entries) and returns how many. */
+unsigned boot_map(const struct guest_ram *ram, struct boot_map_entry *map);
+
+/* An ELF kernel once it is in guest memory. */
+struct boot_elf {
+	enum boot_protocol protocol;
+	uint64_t entry_gpa;
+	uint64_t end_gpa; /* of the highest segment */
+};
+
+/*
+ * Copies the segments of an ELF64 x86-64 kernel to their physical addresses. A kernel that carries a note of Linux is taken for
+ * Linux whatever else it offers; another needs the PVH note. -ENOEXEC (no such ELF), -EINVAL (malformed), -EFBIG (a segment
+ * does not fit into this guest's RAM); *e says what. Guest memory may have been written then.
+ */
+int boot_elf_load(const uint8_t *image, uint64_t bytes, const struct guest_ram *ram,
+	struct boot_elf *ret, struct error *e);
+
+/* What a protocol hands over. initrd_bytes 0: none. rsdp_gpa 0: none. The command line is at BOOT_CMDLINE_GPA. */
+struct boot_info {
+	uint64_t initrd_gpa;
+	uint64_t initrd_bytes;
+	uint64_t rsdp_gpa;
+};
+
+/* Writes the structures of that protocol; the RAM has at least 2 MiB at 0. */
+void boot_linux_write(const struct guest_ram *ram, const struct boot_info *info);
+void boot_pvh_write(const struct guest_ram *ram, const struct boot_info *info);
+/* Sets the vCPU up for the entry. An errno of KVM. */
+int boot_linux_enter(int vcpu_fd, const struct boot_elf *elf, struct error *e);
+int boot_pvh_enter(int vcpu_fd, const struct boot_elf *elf, struct error *e);
+
+struct boot_request {
+	int kernel_fd; /* -1 for none is not allowed */
+	int initrd_fd; /* -1: none */
+	const char *kernel_path; /* for messages */
+	const char *initrd_path;
+	const char *cmdline;
+	uint64_t rsdp_gpa;
+	enum host_backend backend;
+};
+
+/*
+ * Loads kernel and initrd, writes everything, and sets up vcpu_fd. ret_cmdline (BOOT_CMDLINE_MAX bytes): the command line that
+ * the guest really gets. Errors as boot_elf_load, of reading the files, -E2BIG (command line), and of KVM.
+ */
+int boot_guest(const struct boot_request *request, const struct guest_ram *ram, int vcpu_fd,
+	char *ret_cmdline, struct error *e);

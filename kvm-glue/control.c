@@ -1,0 +1,384 @@
+/*
+ * The control loop. Everything that arrives on the socket is checked; nothing here waits for the guest or touches its
+ * memory, so memd gets its answers also while the guest stands still for want of memory.
+ *
+ * A pause is asynchronous: the order is given, and when the last vCPU has parked the answer goes out. Losing the
+ * connection changes nothing for the guest; a new one gets HELLO with the present state.
+ */
+#include "kvm-glue/control.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+
+#include "memd/base/clock.h"
+#include "memd/base/fd.h"
+#include "memd/base/ipc.h"
+#include "memd/base/log.h"
+
+enum {
+	EXIT_STATUS_DONE = 0,
+	EXIT_STATUS_FAILED = 2,
+};
+
+struct control {
+	struct vmm *vmm;
+	int listen_fd;
+	int connection_fd; /* -1: none */
+	struct ipc_message *message;
+	enum vmm_state state;
+	char reason[VMM_REASON_MAX]; /* of the state */
+	bool pausing; /* the order to park was given by memd */
+	bool pause_answer_due;
+	uint32_t pause_seq;
+	bool quit;
+};
+
+static void disconnect(struct control *c)
+{
+	cleanup_closep(&c->connection_fd);
+	c->connection_fd = -1;
+	c->pause_answer_due = false;
+}
+
+/* A peer that does not read its answers loses the connection: it is told everything again when it comes back. */
+static void reply(struct control *c, uint16_t type, uint32_t seq, const void *payload, size_t size)
+{
+	if (c->connection_fd >= 0 &&
+		ipc_send(c->connection_fd, type, seq, payload, size, NULL, 0) < 0)
+		disconnect(c);
+}
+
+static void done(struct control *c, uint32_t seq, int result, const char *format, ...)
+	__attribute__((format(printf, 4, 5)));
+static void done(struct control *c, uint32_t seq, int result, const char *format, ...)
+{
+	struct vmm_done d = {.result = result};
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(d.reason, sizeof(d.reason), format, args);
+	va_end(args);
+	reply(c, VMM_DONE, seq, &d, sizeof(d));
+}
+
+static void set_state(struct control *c, enum vmm_state state, const char *reason)
+{
+	struct vmm_event event = {.state = state};
+
+	c->state = state;
+	snprintf(c->reason, sizeof(c->reason), "%s", reason);
+	memcpy(event.reason, c->reason, sizeof(event.reason));
+	reply(c, VMM_EVENT, 0, &event, sizeof(event));
+}
+
+static void send_hello(struct control *c)
+{
+	struct vmm_hello hello = {
+		.proto_version = VMM_PROTO_VERSION,
+		.state = c->state,
+		.n_vcpus = c->vmm->options->n_vcpus,
+		.ram_bytes = c->vmm->options->memory_bytes,
+	};
+	const struct guest_ram_range *ranges;
+	size_t n = guest_ram_ranges(c->vmm->ram, &ranges);
+
+	_Static_assert(VMM_RANGES_MAX >= GUEST_RAM_RANGES_MAX, "all ranges fit into HELLO");
+	hello.n_ranges = (uint32_t)n;
+	for (size_t i = 0; i < n; i++)
+		hello.ranges[i] = (struct vmm_range){
+			.gpa = ranges[i].gpa,
+			.hva = (uintptr_t)ranges[i].host,
+			.bytes = ranges[i].bytes,
+		};
+	snprintf(hello.name, sizeof(hello.name), "%s", c->vmm->options->name);
+	snprintf(hello.program_version, sizeof(hello.program_version), "%s", MEMD_VERSION);
+	reply(c, VMM_HELLO, 0, &hello, sizeof(hello));
+}
+
+static void fill_balloon_stats(struct vmm *vmm, struct vmm_stats *s)
+{
+	struct virtio_balloon_stats b;
+
+	virtio_balloon_stats_read(vmm->balloon, &b);
+	s->balloon_ready = b.ready;
+	s->balloon_target_pages = b.target_pages;
+	s->balloon_actual_pages = b.actual_pages;
+	s->balloon_discard_calls = b.discard_calls;
+	s->guest_swap_in_bytes = b.claims.swap_in_bytes;
+	s->guest_swap_out_bytes = b.claims.swap_out_bytes;
+	s->guest_major_faults = b.claims.major_faults;
+	s->guest_minor_faults = b.claims.minor_faults;
+	s->guest_free_bytes = b.claims.free_bytes;
+	s->guest_total_bytes = b.claims.total_bytes;
+	s->guest_available_bytes = b.claims.available_bytes;
+	s->guest_disk_caches_bytes = b.claims.disk_caches_bytes;
+	s->guest_stats_time_us = b.claims.time_us;
+	s->device_needs_reset += b.needs_reset;
+	virtio_balloon_request_claims(vmm->balloon); /* for the next time */
+}
+
+static void fill_machine_stats(struct vmm *vmm, struct vmm_stats *s)
+{
+	struct virtio_console_stats console;
+	struct vcpus_stats vcpus;
+
+	vcpus_stats_read(vmm->vcpus, &vcpus);
+	s->vcpu_exits = vcpus.exits;
+	s->emulation_completed = vcpus.emulation_completed;
+	s->memory_waits = vcpus.memory_waits;
+	virtio_console_stats_read(vmm->virtio_console, &console);
+	s->device_needs_reset += console.needs_reset;
+	s->console_dropped_bytes = console_dropped_bytes(vmm->console);
+}
+
+static int fill_ram_stats(struct vmm *vmm, struct vmm_stats *s)
+{
+	struct guest_ram_census census;
+	int r = guest_ram_census(vmm->ram, &census);
+
+	if (r < 0)
+		return r;
+	s->ram_pages = guest_ram_pages(vmm->ram);
+	s->private_pages = census.private_pages;
+	s->shared_pages = census.shared_pages;
+	s->swapped_pages = census.swapped_pages;
+	s->hole_untouched_pages = census.hole_pages[HOLE_UNTOUCHED];
+	s->hole_zero_pages = census.hole_pages[HOLE_ZERO];
+	s->hole_balloon_pages = census.hole_pages[HOLE_BALLOON];
+	s->hole_reported_pages = census.hole_pages[HOLE_REPORTED];
+	s->freed_zero_pages = census.freed_pages[HOLE_ZERO];
+	s->freed_balloon_pages = census.freed_pages[HOLE_BALLOON];
+	s->freed_reported_pages = census.freed_pages[HOLE_REPORTED];
+	s->ram_mappings = census.mappings;
+	return 0;
+}
+
+static void handle_get_stats(struct control *c, uint32_t seq)
+{
+	struct vmm_stats stats = {
+		.time_us = clock_monotonic_us(),
+		.state = c->state,
+	};
+	int r = fill_ram_stats(c->vmm, &stats);
+
+	if (r < 0) {
+		done(c, seq, r, "reading the page map: %s", strerror(-r));
+		return;
+	}
+	fill_balloon_stats(c->vmm, &stats);
+	fill_machine_stats(c->vmm, &stats);
+	reply(c, VMM_STATS, seq, &stats, sizeof(stats));
+}
+
+static void handle_set_balloon(struct control *c, uint32_t seq)
+{
+	const struct vmm_set_balloon *set = IPC_PAYLOAD(c->message, struct vmm_set_balloon);
+	uint64_t ram_pages = guest_ram_pages(c->vmm->ram);
+
+	if (!set) {
+		done(c, seq, -EPROTO, "SET_BALLOON of the wrong size");
+	} else if (set->target_pages > ram_pages) {
+		done(c, seq, -ERANGE, "a balloon of %llu pages in a guest of %llu",
+			(unsigned long long)set->target_pages, (unsigned long long)ram_pages);
+	} else {
+		virtio_balloon_set_target(c->vmm->balloon, set->target_pages);
+		done(c, seq, 0, "%s", "");
+	}
+}
+
+static void handle_pause(struct control *c, uint32_t seq)
+{
+	if (c->state == VMM_STATE_PAUSED) {
+		done(c, seq, 0, "%s", "");
+	} else if (c->state != VMM_STATE_RUNNING) {
+		done(c, seq, -EINVAL, "the guest has ended");
+	} else if (c->pause_answer_due) {
+		done(c, seq, -EALREADY, "a pause is under way");
+	} else {
+		c->pausing = true;
+		c->pause_answer_due = true;
+		c->pause_seq = seq;
+		vcpus_order(c->vmm->vcpus, VCPUS_PARK);
+	}
+}
+
+/* Not when the guest has ended meanwhile: request_stop gave the order to park, which must not be taken back. */
+static void resume(struct control *c)
+{
+	pthread_mutex_lock(&c->vmm->stop_lock);
+	if (!c->vmm->stop_asked)
+		vcpus_order(c->vmm->vcpus, VCPUS_RUN);
+	pthread_mutex_unlock(&c->vmm->stop_lock);
+	c->pausing = false;
+}
+
+static void handle_resume(struct control *c, uint32_t seq)
+{
+	if (c->pausing && c->pause_answer_due) {
+		done(c, c->pause_seq, -ECANCELED, "resumed before the pause was complete");
+		c->pause_answer_due = false;
+	}
+	if (c->state == VMM_STATE_PAUSED || c->pausing) {
+		resume(c);
+		done(c, seq, 0, "%s", "");
+		if (c->state == VMM_STATE_PAUSED)
+			set_state(c, VMM_STATE_RUNNING, "resumed");
+	} else if (c->state == VMM_STATE_RUNNING) {
+		done(c, seq, 0, "%s", "");
+	} else {
+		done(c, seq, -EINVAL, "the guest has ended");
+	}
+}
+
+static void handle_power_button(struct control *c, uint32_t seq)
+{
+	int r = acpi_pm_power_button(c->vmm->pm);
+
+	if (r < 0)
+		done(c, seq, r,
+			"the guest does not listen to its power button (no ACPI driver, or not "
+			"yet)");
+	else
+		done(c, seq, 0, "%s", "");
+}
+
+static void handle_message(struct control *c)
+{
+	uint32_t seq = c->message->header.seq;
+
+	switch (c->message->header.type) {
+	case VMM_GET_STATS:
+		handle_get_stats(c, seq);
+		break;
+	case VMM_SET_BALLOON:
+		handle_set_balloon(c, seq);
+		break;
+	case VMM_PAUSE:
+		handle_pause(c, seq);
+		break;
+	case VMM_RESUME:
+		handle_resume(c, seq);
+		break;
+	case VMM_POWER_BUTTON:
+		handle_power_button(c, seq);
+		break;
+	case VMM_QUIT:
+		c->quit = true;
+		done(c, seq, 0, "%s", "");
+		break;
+	default:
+		done(c, seq, -EOPNOTSUPP, "memd-vmm %s knows no message %u", MEMD_VERSION,
+			c->message->header.type);
+	}
+}
+
+static void handle_connection(struct control *c)
+{
+	int r = ipc_recv(c->connection_fd, c->message);
+
+	if (r == 0) {
+		handle_message(c);
+		return;
+	}
+	if (r == -EAGAIN)
+		return;
+	if (r < 0)
+		log_warning("control connection closed: %s", strerror(-r));
+	disconnect(c);
+}
+
+static void handle_listener(struct control *c)
+{
+	int fd = ipc_accept(c->listen_fd);
+
+	if (fd < 0)
+		return;
+	disconnect(c);
+	c->connection_fd = fd;
+	if (fd_set_nonblock(fd, true) < 0)
+		disconnect(c);
+	send_hello(c);
+}
+
+/* What the vCPUs have come to since: parked for a pause, or for good. */
+static void settle(struct control *c)
+{
+	char reason[VMM_REASON_MAX];
+	bool failed;
+
+	if (c->state != VMM_STATE_RUNNING && c->state != VMM_STATE_PAUSED)
+		return;
+	if (!vcpus_parked(c->vmm->vcpus))
+		return;
+	if (vmm_stopped(c->vmm, &failed, reason)) {
+		if (c->pause_answer_due)
+			done(c, c->pause_seq, -EINVAL, "the guest has ended");
+		c->pause_answer_due = false;
+		set_state(c, failed ? VMM_STATE_FAILED : VMM_STATE_POWERED_OFF, reason);
+		if (failed)
+			log_error("guest failed: %s", reason);
+		else
+			log_info("guest ended: %s", reason);
+	} else if (c->pausing && c->state == VMM_STATE_RUNNING) {
+		if (c->pause_answer_due)
+			done(c, c->pause_seq, 0, "%s", "");
+		c->pause_answer_due = false;
+		set_state(c, VMM_STATE_PAUSED, "paused");
+	}
+}
+
+static bool ended(const struct control *c)
+{
+	return c->quit || c->state == VMM_STATE_POWERED_OFF ||
+	       (c->state == VMM_STATE_FAILED && c->listen_fd < 0);
+}
+
+static void wait_once(struct control *c)
+{
+	struct pollfd fds[] = {
+		{.fd = c->vmm->stop_fd, .events = POLLIN},
+		{.fd = c->vmm->vcpus->parked_fd, .events = POLLIN},
+		{.fd = c->listen_fd, .events = POLLIN},
+		{.fd = c->connection_fd, .events = POLLIN},
+	};
+	eventfd_t count;
+
+	if (poll(fds, ARRAY_SIZE(fds), -1) < 0)
+		return;
+	if (fds[0].revents)
+		eventfd_read(fds[0].fd, &count);
+	if (fds[1].revents)
+		eventfd_read(fds[1].fd, &count);
+	settle(c);
+	if (fds[3].revents)
+		handle_connection(c);
+	if (fds[2].revents)
+		handle_listener(c);
+}
+
+int control_run(struct vmm *vmm, int listen_fd)
+{
+	struct control c = {
+		.vmm = vmm,
+		.listen_fd = listen_fd,
+		.connection_fd = -1,
+		.message = ipc_message_new(),
+		.state = VMM_STATE_RUNNING,
+	};
+
+	if (!c.message) {
+		log_error("out of memory");
+		return EXIT_STATUS_FAILED;
+	}
+	resume(&c);
+	while (!ended(&c))
+		wait_once(&c);
+	ipc_message_free(c.message);
+	disconnect(&c);
+	cleanup_closep(&c.listen_fd);
+	return c.state == VMM_STATE_FAILED ? EXIT_STATUS_FAILED : EXIT_STATUS_DONE;
+}

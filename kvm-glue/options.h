@@ -1,0 +1,31 @@
+/* The arguments of memd-vmm. */
+#pragma once
+
+#include <stdint.h>
+
+#include "memd/base/error.h"
+
+#define OPTIONS_MEMORY_MIN_BYTES (4 * MIB)
+#define OPTIONS_MEMORY_MAX_BYTES (UINT64_C(4) << 40)
+#define OPTIONS_VCPUS_MAX	 240 /* 8-bit APIC ids, without broadcast */
+
+struct options {
+	const char *name; /* these point into argv */
+	const char *kernel_path;
+	const char *initrd_path; /* NULL: none */
+	const char *cmdline;
+	const char *console_path;
+	const char *socket_path; /* NULL: none */
+	uint64_t memory_bytes; /* multiple of 2 MiB */
+	uint64_t console_max_bytes;
+	unsigned n_vcpus;
+	int listen_fd; /* -1: none */
+	int error_fd; /* -1: none */
+};
+
+/*
+ * 0, OPTIONS_HELP when --help or --version was answered on standard output, or -EINVAL, -ERANGE with a sentence. *ret->error_fd
+ * is set as soon as it is known, also on failure.
+ */
+#define OPTIONS_HELP 1
+int options_parse(int argc, char *argv[], struct options *ret, struct error *e);

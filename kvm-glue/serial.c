@@ -1,0 +1,200 @@
+/*
+ * The 16550A (National PC16550D data sheet). The transmitter is always empty, since the console takes everything at once.
+ */
+#include "kvm-glue/serial.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+
+enum {
+	COM1_PORT = 0x3f8,
+	COM1_PORTS = 8,
+	COM1_GSI = 4,
+
+	REG_DATA = 0, /* divisor latch low with DLAB */
+	REG_IER = 1, /* divisor latch high with DLAB */
+	REG_IIR_FCR = 2,
+	REG_LCR = 3,
+	REG_MCR = 4,
+	REG_LSR = 5,
+	REG_MSR = 6,
+	REG_SCRATCH = 7,
+
+	IER_THRE = 0x02,
+	IER_MASK = 0x0f,
+	IIR_NONE = 0x01,
+	IIR_THRE = 0x02,
+	IIR_FIFOS = 0xc0,
+	FCR_ENABLE = 0x01,
+	LCR_DLAB = 0x80,
+	MCR_LOOPBACK = 0x10,
+	MCR_MASK = 0x1f,
+	LSR_EMPTY = 0x60, /* holding register and shift register */
+	MSR_LINE = 0xb0, /* carrier, data set ready, clear to send */
+};
+
+struct serial {
+	struct machine *machine;
+	struct console *console;
+	struct bus_range *ports;
+	pthread_mutex_t lock; /* what follows */
+	uint8_t ier;
+	uint8_t lcr;
+	uint8_t mcr;
+	uint8_t scratch;
+	uint8_t divisor[2];
+	bool fifos;
+	bool thre_pending; /* the transmitter became empty and nobody has read so */
+	bool irq_level;
+};
+
+/* Lock held. */
+static void update_irq(struct serial *s)
+{
+	bool level = s->thre_pending && (s->ier & IER_THRE);
+
+	if (level == s->irq_level)
+		return;
+	s->irq_level = level;
+	s->machine->ops->irq_line(s->machine, COM1_GSI, level);
+}
+
+/* What the modem's lines say; in loopback the outputs come back (data sheet, 8.6.7). */
+static uint8_t modem_status(const struct serial *s)
+{
+	if (!(s->mcr & MCR_LOOPBACK))
+		return MSR_LINE;
+	return (uint8_t)((s->mcr & 0x0c) << 4 | (s->mcr & 0x02) << 3 | (s->mcr & 0x01) << 5);
+}
+
+static uint8_t identify_interrupt(struct serial *s)
+{
+	uint8_t iir = IIR_NONE;
+
+	if (s->thre_pending && (s->ier & IER_THRE)) {
+		iir = IIR_THRE;
+		s->thre_pending = false;
+	}
+	return (uint8_t)(iir | (s->fifos ? IIR_FIFOS : 0));
+}
+
+static uint8_t register_read(struct serial *s, uint64_t reg)
+{
+	switch (reg) {
+	case REG_DATA:
+		return s->lcr & LCR_DLAB ? s->divisor[0] : 0;
+	case REG_IER:
+		return s->lcr & LCR_DLAB ? s->divisor[1] : s->ier;
+	case REG_IIR_FCR:
+		return identify_interrupt(s);
+	case REG_LCR:
+		return s->lcr;
+	case REG_MCR:
+		return s->mcr;
+	case REG_LSR:
+		return LSR_EMPTY;
+	case REG_MSR:
+		return modem_status(s);
+	default:
+		return s->scratch;
+	}
+}
+
+static void transmit(struct serial *s, uint8_t byte)
+{
+	/* in loopback it would be received; nobody needs that to find the chip */
+	if (!(s->mcr & MCR_LOOPBACK))
+		console_write(s->console, &byte, 1);
+	s->thre_pending = true;
+}
+
+static void register_write(struct serial *s, uint64_t reg, uint8_t value)
+{
+	switch (reg) {
+	case REG_DATA:
+		if (s->lcr & LCR_DLAB)
+			s->divisor[0] = value;
+		else
+			transmit(s, value);
+		break;
+	case REG_IER:
+		if (s->lcr & LCR_DLAB) {
+			s->divisor[1] = value;
+			break;
+		}
+		if ((value & IER_THRE) && !(s->ier & IER_THRE))
+			s->thre_pending = true; /* it is empty when asked */
+		s->ier = value & IER_MASK;
+		break;
+	case REG_IIR_FCR:
+		s->fifos = value & FCR_ENABLE;
+		break;
+	case REG_LCR:
+		s->lcr = value;
+		break;
+	case REG_MCR:
+		s->mcr = value & MCR_MASK;
+		break;
+	case REG_SCRATCH:
+		s->scratch = value;
+		break;
+	default:
+		break;
+	}
+}
+
+/* Wider accesses reach consecutive registers, as on the ISA bus. */
+static void ports_read(void *device, uint64_t offset, uint8_t *data, unsigned size)
+{
+	struct serial *s = device;
+
+	pthread_mutex_lock(&s->lock);
+	for (unsigned i = 0; i < size; i++)
+		data[i] = register_read(s, offset + i);
+	update_irq(s);
+	pthread_mutex_unlock(&s->lock);
+}
+
+static void ports_write(void *device, uint64_t offset, const uint8_t *data, unsigned size)
+{
+	struct serial *s = device;
+
+	pthread_mutex_lock(&s->lock);
+	for (unsigned i = 0; i < size; i++)
+		register_write(s, offset + i, data[i]);
+	update_irq(s);
+	pthread_mutex_unlock(&s->lock);
+}
+
+static const struct bus_ops ports_ops = {
+	.read = ports_read,
+	.write = ports_write,
+};
+
+int serial_new(struct machine *m, struct console *console, struct serial **ret)
+{
+	_cleanup_(serial_freep) struct serial *s = calloc(1, sizeof(*s));
+	int r;
+
+	if (!s)
+		return -ENOMEM;
+	pthread_mutex_init(&s->lock, NULL);
+	s->machine = m;
+	s->console = console;
+	r = bus_add(m->bus, BUS_PIO, COM1_PORT, COM1_PORTS, &ports_ops, s, "serial", &s->ports);
+	if (r < 0)
+		return r;
+	*ret = TAKE_PTR(s);
+	return 0;
+}
+
+void serial_free(struct serial *s)
+{
+	if (!s)
+		return;
+	if (s->ports)
+		bus_move(s->machine->bus, s->ports, COM1_PORT, false);
+	pthread_mutex_destroy(&s->lock);
+	free(s);
+}

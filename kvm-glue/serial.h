@@ -1,0 +1,13 @@
+/* A 16550A UART at COM1 (ports 0x3f8..0x3ff, IRQ 4). Output only: nothing ever arrives in it. */
+#pragma once
+
+#include "kvm-glue/console.h"
+#include "kvm-glue/machine.h"
+
+struct serial;
+
+/* Output goes to console; m and console outlive it. An errno of bus_add. */
+int serial_new(struct machine *m, struct console *console, struct serial **ret);
+/* After vCPUs have stopped, before the bus goes. NULL is allowed. */
+void serial_free(struct serial *s);
+DEFINE_CLEANUP(struct serial *, serial_free)

@@ -1,0 +1,208 @@
+/*
+ * The run loop of a vCPU.
+ *
+ * DOC: when a page cannot be had
+ * The guest's pages are charged to a memory cgroup, which may be full for a moment. Where the kernel faults a page in for
+ * a user mode access it waits; where it does so on behalf of KVM (a cgroup v1 limit with the OOM killer disabled) it
+ * cannot, and the fault fails. KVM then shows one of two things:
+ *
+ * - KVM_RUN fails with EFAULT or ENOMEM. Nothing was executed, so the call is repeated after a short sleep, until memd or
+ *   the kernel made room. It counts as a memory wait. Only when the vCPU has not got one instruction further for
+ *   STUCK_US does the guest fail, with that reason.
+ * - KVM's instruction emulator takes the inaccessible page for MMIO, and an exit arrives with an address that is RAM. The
+ *   access is then done here, on the RAM: a user mode access, which waits in the kernel. The guest does not notice.
+ */
+#include "kvm-glue/vcpu.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <linux/kvm.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+#include "memd/base/clock.h"
+
+#define WAIT_FIRST_US (1 * US_PER_MS)
+#define WAIT_MAX_US   (50 * US_PER_MS)
+#define STUCK_US      (60 * US_PER_S)
+
+/* Since when, and where, KVM_RUN fails for want of a page. */
+struct memory_wait {
+	uint64_t since_us;
+	uint64_t sleep_us;
+	struct kvm_regs regs;
+};
+
+static void fail(struct vcpu *v, const char *what)
+{
+	struct kvm_regs regs = {0};
+	struct kvm_sregs sregs = {0};
+	char reason[256];
+
+	/* For the message only: without them it says zeros. */
+	ioctl(v->fd, KVM_GET_REGS, &regs);
+	ioctl(v->fd, KVM_GET_SREGS, &sregs);
+	snprintf(reason, sizeof(reason),
+		"vCPU %u: %s at RIP 0x%" PRIx64 " (RSP 0x%" PRIx64 ", CR2 0x%" PRIx64
+		", CR3 0x%" PRIx64 ", CS 0x%x)",
+		v->index, what, (uint64_t)regs.rip, (uint64_t)regs.rsp, (uint64_t)sregs.cr2,
+		(uint64_t)sregs.cr3, sregs.cs.selector);
+	vm_request_stop(v->vm, true, reason);
+}
+
+static void handle_io(struct vcpu *v)
+{
+	struct kvm_run *run = v->run;
+	uint8_t *data = (uint8_t *)run + run->io.data_offset;
+
+	for (uint32_t i = 0; i < run->io.count; i++, data += run->io.size) {
+		if (run->io.direction == KVM_EXIT_IO_IN)
+			bus_read(v->vm->machine.bus, BUS_PIO, run->io.port, data, run->io.size);
+		else
+			bus_write(v->vm->machine.bus, BUS_PIO, run->io.port, data, run->io.size);
+	}
+}
+
+/* One access to RAM that KVM could not do itself; in one piece where it is aligned, as a CPU would. */
+static void access_ram(void *ram, uint8_t *data, uint32_t bytes, bool write)
+{
+	void *to = write ? ram : data;
+	const void *from = write ? data : ram;
+
+	if ((uintptr_t)ram % bytes == 0 && bytes == 8)
+		__atomic_store_n((uint64_t *)to,
+			__atomic_load_n((const uint64_t *)from, __ATOMIC_RELAXED),
+			__ATOMIC_RELAXED);
+	else if ((uintptr_t)ram % bytes == 0 && bytes == 4)
+		__atomic_store_n((uint32_t *)to,
+			__atomic_load_n((const uint32_t *)from, __ATOMIC_RELAXED),
+			__ATOMIC_RELAXED);
+	else if ((uintptr_t)ram % bytes == 0 && bytes == 2)
+		__atomic_store_n((uint16_t *)to,
+			__atomic_load_n((const uint16_t *)from, __ATOMIC_RELAXED),
+			__ATOMIC_RELAXED);
+	else
+		memcpy(to, from, bytes);
+}
+
+static void handle_mmio(struct vcpu *v)
+{
+	struct kvm_run *run = v->run;
+	struct machine *m = &v->vm->machine;
+	uint32_t bytes = run->mmio.len;
+	void *ram = guest_ram_ptr(m->ram, GPA(run->mmio.phys_addr), bytes);
+
+	if (ram) {
+		atomic_fetch_add(&v->memory_waits, 1);
+		access_ram(ram, run->mmio.data, bytes, run->mmio.is_write);
+	} else if (run->mmio.is_write) {
+		bus_write(m->bus, BUS_MMIO, run->mmio.phys_addr, run->mmio.data, bytes);
+	} else {
+		bus_read(m->bus, BUS_MMIO, run->mmio.phys_addr, run->mmio.data, bytes);
+	}
+}
+
+static void handle_internal_error(struct vcpu *v)
+{
+	struct error e = {0};
+	char what[64];
+
+	if (v->run->internal.suberror != KVM_INTERNAL_ERROR_EMULATION) {
+		snprintf(what, sizeof(what), "KVM internal error %u", v->run->internal.suberror);
+		fail(v, what);
+	} else if (vcpu_emulate(v, &e) < 0) {
+		vm_request_stop(v->vm, true, e.text);
+	} else {
+		atomic_fetch_add(&v->emulation_completed, 1);
+	}
+}
+
+static void handle_exit(struct vcpu *v)
+{
+	char what[80];
+
+	switch (v->run->exit_reason) {
+	case KVM_EXIT_IO:
+		handle_io(v);
+		break;
+	case KVM_EXIT_MMIO:
+		handle_mmio(v);
+		break;
+	case KVM_EXIT_INTERNAL_ERROR:
+		handle_internal_error(v);
+		break;
+	case KVM_EXIT_SHUTDOWN:
+		fail(v, "triple fault");
+		break;
+	case KVM_EXIT_FAIL_ENTRY:
+		snprintf(what, sizeof(what), "the CPU refuses the guest's state, reason 0x%llx",
+			v->run->fail_entry.hardware_entry_failure_reason);
+		fail(v, what);
+		break;
+	case KVM_EXIT_INTR:
+	case KVM_EXIT_HLT:
+		break;
+	default:
+		snprintf(what, sizeof(what), "unexpected KVM exit %u", v->run->exit_reason);
+		fail(v, what);
+	}
+}
+
+/* KVM_RUN had no page. Waits a little; false when this vCPU has stood at one instruction for too long or shall end. */
+static bool wait_for_memory(struct vcpu *v, struct memory_wait *w)
+{
+	struct kvm_regs regs;
+	uint64_t now_us = clock_monotonic_us();
+
+	memset(&regs, 0, sizeof(regs)); /* compared whole */
+	ioctl(v->fd, KVM_GET_REGS, &regs);
+	if (w->since_us == 0 || memcmp(&regs, &w->regs, sizeof(regs)) != 0) {
+		w->regs = regs;
+		w->since_us = now_us;
+		w->sleep_us = WAIT_FIRST_US;
+	} else if (now_us - w->since_us > STUCK_US) {
+		fail(v, "no memory for a page of the guest for 60 s (is its memory cgroup full?)");
+		w->since_us = 0;
+	}
+	atomic_fetch_add(&v->memory_waits, 1);
+	if (!vcpu_gate(v, w->sleep_us))
+		return false;
+	w->sleep_us = w->sleep_us * 2 < WAIT_MAX_US ? w->sleep_us * 2 : WAIT_MAX_US;
+	return true;
+}
+
+/* Runs until the next exit and answers it. False when the thread shall end. */
+static bool run_once(struct vcpu *v, struct memory_wait *w)
+{
+	char what[80];
+
+	if (ioctl(v->fd, KVM_RUN, 0) == 0) {
+		atomic_fetch_add_explicit(&v->exits, 1, memory_order_relaxed);
+		handle_exit(v);
+		return vcpu_gate(v, 0);
+	}
+	switch (errno) {
+	case EINTR:
+	case EAGAIN:
+		return vcpu_gate(v, 0);
+	case EFAULT:
+	case ENOMEM:
+		return wait_for_memory(v, w);
+	default:
+		snprintf(what, sizeof(what), "KVM_RUN fails (%s)", strerror(errno));
+		fail(v, what);
+		return vcpu_gate(v, 0);
+	}
+}
+
+void *vcpu_thread(void *vcpu)
+{
+	struct vcpu *v = vcpu;
+	struct memory_wait wait = {0};
+
+	if (vcpu_gate(v, 0))
+		while (run_once(v, &wait))
+			;
+	return NULL;
+}

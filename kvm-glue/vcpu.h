@@ -1,0 +1,81 @@
+/*
+ * The virtual CPUs: one thread each, which runs the guest and answers its exits; standing still (pause) and going on.
+ */
+#pragma once
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stddef.h>
+
+#include "kvm-glue/vm.h"
+
+struct kvm_run;
+struct vcpus;
+
+struct vcpu {
+	struct vcpus *all;
+	struct vm *vm;
+	unsigned index; /* also its APIC id */
+	int fd;
+	struct kvm_run *run;
+	pthread_t thread;
+	bool thread_started;
+	/* Counted by its thread, read by anyone. */
+	_Atomic uint64_t exits;
+	_Atomic uint64_t emulation_completed;
+	_Atomic uint64_t memory_waits;
+};
+
+/* What the threads shall do. */
+enum vcpus_order {
+	VCPUS_RUN,
+	VCPUS_PARK, /* stand still outside of KVM_RUN */
+	VCPUS_QUIT, /* end */
+};
+
+struct vcpus {
+	struct vm *vm;
+	unsigned n;
+	struct vcpu *vcpus;
+	int parked_fd; /* eventfd: signalled when the last of them has parked */
+
+	pthread_mutex_t lock; /* what follows; a leaf: nothing else is taken under it */
+	pthread_cond_t changed;
+	enum vcpus_order order;
+	unsigned n_parked;
+};
+
+struct vcpus_stats {
+	uint64_t exits;
+	uint64_t emulation_completed;
+	uint64_t memory_waits;
+};
+
+/* Makes n (1..host's limit) vCPUs with their CPUID and reset state; none runs yet. An errno of KVM. vm outlives them. */
+int vcpus_new(struct vm *vm, unsigned n, struct vcpus **ret, struct error *e);
+/* Ends the threads and waits for them. NULL is allowed. */
+void vcpus_join(struct vcpus *all);
+/* Joins and frees. NULL is allowed. */
+void vcpus_free(struct vcpus *all);
+DEFINE_CLEANUP(struct vcpus *, vcpus_free)
+
+/* Starts the threads, parked. Errno of pthread_create. */
+int vcpus_start(struct vcpus *all, struct error *e);
+/* Gives the order and returns; after VCPUS_PARK, parked_fd tells when it is done. VCPUS_QUIT is final. Any thread. */
+void vcpus_order(struct vcpus *all, enum vcpus_order order);
+/* Whether all stand still now. */
+bool vcpus_parked(struct vcpus *all);
+void vcpus_stats_read(struct vcpus *all, struct vcpus_stats *ret);
+
+/*
+ * For vcpu.c: stands still while that is the order, for at most max_us when it is not (0: not at all). False when the
+ * thread shall end.
+ */
+bool vcpu_gate(struct vcpu *v, uint64_t max_us);
+/* The thread's function: vcpu.c. */
+void *vcpu_thread(void *vcpu);
+/*
+ * For vcpu.c, the exit for a refused instruction: completes it (0), or -EOPNOTSUPP or an errno of KVM with a message for
+ * the guest's failure in *e.
+ */
+int vcpu_emulate(struct vcpu *v, struct error *e);

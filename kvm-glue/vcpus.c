@@ -1,0 +1,226 @@
+/*
+ * Threads of the vCPUs, and how they are made to stand still.
+ *
+ * DOC: orders
+ * An order is written under the lock; then each vCPU is kicked out of the guest: immediate_exit makes the next KVM_RUN
+ * return at once, and a signal ends one that is under way. The thread looks at the order under the lock, where it also
+ * clears immediate_exit, so no order is lost. Whoever ends the guest from within an exit (request_stop) gives the order
+ * before it returns, so that vCPU executes nothing more either.
+ */
+#include "kvm-glue/vcpu.h"
+
+#include <errno.h>
+#include <linux/kvm.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+
+#include "kvm-glue/x86.h"
+#include "memd/base/clock.h"
+
+#define KICK_SIGNAL SIGUSR1
+
+static void kicked(int signal)
+{
+}
+
+/* The handler exists so that the signal interrupts KVM_RUN instead of ending the process. */
+static int install_kick_handler(void)
+{
+	struct sigaction action = {.sa_handler = kicked};
+
+	return sigaction(KICK_SIGNAL, &action, NULL) < 0 ? -errno : 0;
+}
+
+static int vcpu_init(struct vcpu *v, struct vcpus *all, unsigned index, struct error *e)
+{
+	size_t bytes = all->vm->host->run_bytes;
+	void *run;
+
+	v->all = all;
+	v->vm = all->vm;
+	v->index = index;
+	v->fd = ioctl(all->vm->fd, KVM_CREATE_VCPU, (unsigned long)index);
+	if (v->fd < 0)
+		return error_set(e, -errno, "KVM makes no vCPU %u: %s", index, strerror(errno));
+	run = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, v->fd, 0);
+	if (run == MAP_FAILED)
+		return error_set(e, -errno, "mapping vCPU %u: %s", index, strerror(errno));
+	v->run = run;
+	v->run->immediate_exit = 1; /* the first order is to park */
+	return x86_cpuid_set(all->vm->host, v->fd, index, all->n, e);
+}
+
+int vcpus_new(struct vm *vm, unsigned n, struct vcpus **ret, struct error *e)
+{
+	_cleanup_(vcpus_freep) struct vcpus *all = calloc(1, sizeof(*all));
+	pthread_condattr_t attr;
+	int r;
+
+	if (!all)
+		return error_set(e, -ENOMEM, "out of memory");
+	all->vm = vm;
+	all->order = VCPUS_PARK;
+	pthread_mutex_init(&all->lock, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&all->changed, &attr);
+	pthread_condattr_destroy(&attr);
+	all->parked_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (all->parked_fd < 0)
+		return error_set(e, -errno, "eventfd: %s", strerror(errno));
+	all->vcpus = calloc(n, sizeof(*all->vcpus));
+	if (!all->vcpus)
+		return error_set(e, -ENOMEM, "out of memory");
+	all->n = n;
+	for (unsigned i = 0; i < n; i++)
+		all->vcpus[i].fd = -1;
+	for (unsigned i = 0; i < n; i++) {
+		r = vcpu_init(&all->vcpus[i], all, i, e);
+		if (r < 0)
+			return r;
+	}
+	*ret = TAKE_PTR(all);
+	return 0;
+}
+
+void vcpus_join(struct vcpus *all)
+{
+	if (!all)
+		return;
+	vcpus_order(all, VCPUS_QUIT);
+	for (unsigned i = 0; i < all->n; i++) {
+		struct vcpu *v = &all->vcpus[i];
+
+		if (v->thread_started)
+			pthread_join(v->thread, NULL);
+		pthread_mutex_lock(&all->lock); /* vcpus_order looks at it */
+		v->thread_started = false;
+		pthread_mutex_unlock(&all->lock);
+	}
+}
+
+void vcpus_free(struct vcpus *all)
+{
+	if (!all)
+		return;
+	vcpus_join(all);
+	for (unsigned i = 0; i < all->n; i++) {
+		struct vcpu *v = &all->vcpus[i];
+
+		if (v->run)
+			munmap(v->run, all->vm->host->run_bytes);
+		cleanup_closep(&v->fd);
+	}
+	free(all->vcpus);
+	cleanup_closep(&all->parked_fd);
+	pthread_cond_destroy(&all->changed);
+	pthread_mutex_destroy(&all->lock);
+	free(all);
+}
+
+int vcpus_start(struct vcpus *all, struct error *e)
+{
+	int r = install_kick_handler();
+
+	if (r < 0)
+		return error_set(e, r, "signal handler: %s", strerror(-r));
+	for (unsigned i = 0; i < all->n; i++) {
+		struct vcpu *v = &all->vcpus[i];
+		char name[16];
+
+		pthread_mutex_lock(&all->lock);
+		r = -pthread_create(&v->thread, NULL, vcpu_thread, v);
+		v->thread_started = r == 0;
+		pthread_mutex_unlock(&all->lock);
+		if (r < 0)
+			return error_set(e, r, "thread of vCPU %u: %s", i, strerror(-r));
+		snprintf(name, sizeof(name), "vcpu%u", i);
+		pthread_setname_np(v->thread, name);
+	}
+	return 0;
+}
+
+/* Tells the guest's clock that the pause is not the guest's fault: no soft lockup reports. All are parked; lock held. */
+static void forgive_pause(struct vcpus *all)
+{
+	for (unsigned i = 0; i < all->n; i++)
+		ioctl(all->vcpus[i].fd,
+			KVM_KVMCLOCK_CTRL); /* refused by a guest without that clock */
+}
+
+void vcpus_order(struct vcpus *all, enum vcpus_order order)
+{
+	pthread_mutex_lock(&all->lock);
+	if (order == VCPUS_RUN && all->n_parked == all->n)
+		forgive_pause(all);
+	if (all->order != VCPUS_QUIT)
+		all->order = order;
+	pthread_cond_broadcast(&all->changed);
+	for (unsigned i = 0; order != VCPUS_RUN && i < all->n; i++) {
+		struct vcpu *v = &all->vcpus[i];
+
+		if (!v->thread_started)
+			continue;
+		__atomic_store_n(&v->run->immediate_exit, 1, __ATOMIC_RELAXED);
+		pthread_kill(v->thread, KICK_SIGNAL);
+	}
+	pthread_mutex_unlock(&all->lock);
+}
+
+bool vcpus_parked(struct vcpus *all)
+{
+	bool parked;
+
+	pthread_mutex_lock(&all->lock);
+	parked = all->n_parked == all->n;
+	pthread_mutex_unlock(&all->lock);
+	return parked;
+}
+
+static void park(struct vcpus *all)
+{
+	if (++all->n_parked == all->n)
+		eventfd_write(all->parked_fd, 1);
+	while (all->order == VCPUS_PARK)
+		pthread_cond_wait(&all->changed, &all->lock);
+	all->n_parked--;
+}
+
+bool vcpu_gate(struct vcpu *v, uint64_t max_us)
+{
+	struct vcpus *all = v->all;
+	uint64_t until_us = max_us > 0 ? clock_monotonic_us() + max_us : 0;
+	struct timespec until = {
+		.tv_sec = (time_t)(until_us / US_PER_S),
+		.tv_nsec = (long)(until_us % US_PER_S * 1000),
+	};
+	bool go_on;
+
+	/* The common case, after each exit, costs no lock: whoever gives an order sets immediate_exit. */
+	if (max_us == 0 && !__atomic_load_n(&v->run->immediate_exit, __ATOMIC_RELAXED))
+		return true;
+	pthread_mutex_lock(&all->lock);
+	while (max_us > 0 && all->order == VCPUS_RUN &&
+		pthread_cond_timedwait(&all->changed, &all->lock, &until) != ETIMEDOUT)
+		;
+	if (all->order == VCPUS_PARK)
+		park(all);
+	__atomic_store_n(&v->run->immediate_exit, 0, __ATOMIC_RELAXED);
+	go_on = all->order != VCPUS_QUIT;
+	pthread_mutex_unlock(&all->lock);
+	return go_on;
+}
+
+void vcpus_stats_read(struct vcpus *all, struct vcpus_stats *ret)
+{
+	*ret = (struct vcpus_stats){0};
+	for (unsigned i = 0; i < all->n; i++) {
+		ret->exits += atomic_load(&all->vcpus[i].exits);
+		ret->emulation_completed += atomic_load(&all->vcpus[i].emulation_completed);
+		ret->memory_waits += atomic_load(&all->vcpus[i].memory_waits);
+	}
+}

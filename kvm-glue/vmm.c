@@ -1,0 +1,229 @@
+/* Puts the machine together (vmm.h) and takes it apart again in the opposite order. */
+#include "kvm-glue/vmm.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+
+#include "kvm-glue/boot.h"
+#include "kvm-glue/i8042.h"
+#include "memd/base/clock.h"
+#include "memd/base/log.h"
+#include "memd/base/overflow.h"
+
+/* PCI slots. */
+enum {
+	SLOT_BALLOON = 1,
+	SLOT_CONSOLE = 2,
+};
+
+static int open_file(const char *path, const char *what, int *ret_fd, struct error *e)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+
+	if (fd < 0)
+		return error_set(e, -errno, "%s %s: %s", what, path, strerror(errno));
+	*ret_fd = fd;
+	return 0;
+}
+
+static int new_ram(const struct options *o, struct guest_ram **ret, struct error *e)
+{
+	uint64_t low_bytes = u64_min(o->memory_bytes, MACHINE_LOW_RAM_END);
+	struct guest_ram_layout layout[2] = {
+		{.gpa = 0, .bytes = low_bytes},
+		{.gpa = MACHINE_HIGH_RAM_BASE, .bytes = o->memory_bytes - low_bytes},
+	};
+
+	return guest_ram_new(layout, layout[1].bytes > 0 ? 2 : 1, ret, e);
+}
+
+int vmm_open(const struct options *o, struct vmm **ret, struct error *e)
+{
+	_cleanup_(vmm_freep) struct vmm *vmm = calloc(1, sizeof(*vmm));
+	int r;
+
+	if (!vmm)
+		return error_set(e, -ENOMEM, "out of memory");
+	vmm->options = o;
+	vmm->host.kvm_fd = vmm->kernel_fd = vmm->initrd_fd = -1;
+	pthread_mutex_init(&vmm->stop_lock, NULL);
+	vmm->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (vmm->stop_fd < 0)
+		return error_set(e, -errno, "eventfd: %s", strerror(errno));
+	r = open_file(o->kernel_path, "kernel", &vmm->kernel_fd, e);
+	if (r < 0)
+		return r;
+	r = o->initrd_path ? open_file(o->initrd_path, "initrd", &vmm->initrd_fd, e) : 0;
+	if (r < 0)
+		return r;
+	r = console_new(o->console_path, o->console_max_bytes, &vmm->console, e);
+	if (r < 0)
+		return r;
+	r = host_open(&vmm->host, e);
+	if (r < 0)
+		return r;
+	if (o->n_vcpus > vmm->host.vcpus_max)
+		return error_set(e, -ERANGE, "--vcpus: KVM of this host allows %u vCPUs, not %u",
+			vmm->host.vcpus_max, o->n_vcpus);
+	r = new_ram(o, &vmm->ram, e);
+	if (r < 0)
+		return r;
+	*ret = TAKE_PTR(vmm);
+	return 0;
+}
+
+/* Whoever ends the guest; the first reason counts. */
+static void request_stop(void *context, bool failed, const char *reason)
+{
+	struct vmm *vmm = context;
+
+	pthread_mutex_lock(&vmm->stop_lock);
+	if (!vmm->stop_asked) {
+		vmm->stop_asked = true;
+		vmm->stop_failed = failed;
+		snprintf(vmm->stop_reason, sizeof(vmm->stop_reason), "%s", reason);
+	}
+	pthread_mutex_unlock(&vmm->stop_lock);
+	vcpus_order(vmm->vcpus, VCPUS_PARK);
+	eventfd_write(vmm->stop_fd, 1);
+}
+
+bool vmm_stopped(struct vmm *vmm, bool *ret_failed, char ret_reason[VMM_REASON_MAX])
+{
+	bool stopped;
+
+	pthread_mutex_lock(&vmm->stop_lock);
+	stopped = vmm->stop_asked;
+	if (stopped) {
+		*ret_failed = vmm->stop_failed;
+		memcpy(ret_reason, vmm->stop_reason, VMM_REASON_MAX);
+	}
+	pthread_mutex_unlock(&vmm->stop_lock);
+	return stopped;
+}
+
+static int64_t utc_seconds(void)
+{
+	return (int64_t)(clock_realtime_us() / US_PER_S);
+}
+
+static void console_output(void *context, const uint8_t *data, size_t bytes)
+{
+	console_write(context, data, bytes);
+}
+
+static int build_devices(struct vmm *vmm, struct error *e)
+{
+	struct machine *m = &vmm->vm->machine;
+	const char *what = "serial port";
+	int r;
+
+	r = serial_new(m, vmm->console, &vmm->serial);
+	if (r == 0) {
+		what = "clock";
+		r = rtc_new(m, utc_seconds, &vmm->rtc);
+	}
+	if (r == 0) {
+		what = "keyboard controller";
+		r = i8042_add(m);
+	}
+	if (r == 0) {
+		what = "power management";
+		r = acpi_pm_new(m, &vmm->pm);
+	}
+	if (r == 0) {
+		what = "PCI bus";
+		r = pci_bus_new(m, &vmm->pci);
+	}
+	if (r == 0) {
+		what = "balloon";
+		r = virtio_balloon_new(m, vmm->pci, SLOT_BALLOON, &vmm->balloon);
+	}
+	if (r == 0) {
+		what = "virtio console";
+		r = virtio_console_new(m, vmm->pci, SLOT_CONSOLE, console_output, vmm->console, -1,
+			&vmm->virtio_console);
+	}
+	return r < 0 ? error_set(e, r, "making the %s: %s", what, strerror(-r)) : 0;
+}
+
+static int load_guest(struct vmm *vmm, struct error *e)
+{
+	const struct options *o = vmm->options;
+	char cmdline[BOOT_CMDLINE_MAX];
+	struct boot_request request = {
+		.kernel_fd = vmm->kernel_fd,
+		.initrd_fd = vmm->initrd_fd,
+		.kernel_path = o->kernel_path,
+		.initrd_path = o->initrd_path,
+		.cmdline = o->cmdline,
+		.rsdp_gpa = BOOT_ACPI_GPA,
+		.backend = vmm->host.backend,
+	};
+	int r;
+
+	if (acpi_tables_write(guest_ram_ptr(vmm->ram, GPA(BOOT_ACPI_GPA), BOOT_ACPI_BYTES),
+		    BOOT_ACPI_GPA, BOOT_ACPI_BYTES, o->n_vcpus) < 0)
+		return error_set(e, -ENOSPC, "no room for the ACPI tables");
+	r = boot_guest(&request, vmm->ram, vmm->vcpus->vcpus[0].fd, cmdline, e);
+	if (r < 0)
+		return r;
+	log_info("kernel %s, command line: %s", o->kernel_path, cmdline);
+	if (strcmp(cmdline, o->cmdline) != 0)
+		log_info("this host's KVM is %s, which emulates ring 0: the Linux command line was "
+			 "extended for it",
+			host_backend_name(vmm->host.backend));
+	cleanup_closep(&vmm->kernel_fd);
+	cleanup_closep(&vmm->initrd_fd);
+	vmm->kernel_fd = vmm->initrd_fd = -1;
+	return 0;
+}
+
+int vmm_build(struct vmm *vmm, struct error *e)
+{
+	int r;
+
+	r = bus_new(&vmm->bus);
+	if (r < 0)
+		return error_set(e, r, "out of memory");
+	r = vm_new(&vmm->host, vmm->ram, vmm->bus, request_stop, vmm, &vmm->vm, e);
+	if (r < 0)
+		return r;
+	r = vcpus_new(vmm->vm, vmm->options->n_vcpus, &vmm->vcpus, e);
+	if (r < 0)
+		return r;
+	r = build_devices(vmm, e);
+	if (r < 0)
+		return r;
+	r = load_guest(vmm, e);
+	if (r < 0)
+		return r;
+	return vcpus_start(vmm->vcpus, e);
+}
+
+void vmm_free(struct vmm *vmm)
+{
+	if (!vmm)
+		return;
+	vcpus_join(vmm->vcpus);
+	virtio_console_free(vmm->virtio_console);
+	virtio_balloon_free(vmm->balloon);
+	pci_bus_free(vmm->pci);
+	acpi_pm_free(vmm->pm);
+	rtc_free(vmm->rtc);
+	serial_free(vmm->serial);
+	vcpus_free(vmm->vcpus); /* only now: devices may still ask for a stop */
+	vm_free(vmm->vm);
+	bus_free(vmm->bus);
+	guest_ram_free(vmm->ram);
+	host_close(&vmm->host);
+	console_free(vmm->console);
+	cleanup_closep(&vmm->kernel_fd);
+	cleanup_closep(&vmm->initrd_fd);
+	cleanup_closep(&vmm->stop_fd);
+	pthread_mutex_destroy(&vmm->stop_lock);
+	free(vmm);
+}

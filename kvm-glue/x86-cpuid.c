@@ -1,0 +1,101 @@
+/* The CPUID of a vCPU: what KVM supports, with this vCPU's place in the topology (one package, n cores of one thread). */
+#include "kvm-glue/x86.h"
+
+#include <errno.h>
+#include <linux/kvm.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+#include "kvm-glue/x86-pvm.h"
+#include "memd/base/cleanup.h"
+
+#define CPUID_ENTRIES_MAX 256
+
+#define LEAF1_ECX_HYPERVISOR   (1u << 31)
+#define LEAF1_ECX_TSC_DEADLINE (1u << 24)
+#define LEAF1_EDX_HTT	       (1u << 28)
+#define TOPOLOGY_SMT	       1u
+#define TOPOLOGY_CORE	       2u
+
+/* Bits that an APIC id of 0..n-1 takes. */
+static unsigned id_bits(unsigned n)
+{
+	unsigned bits = 0;
+
+	while (1u << bits < n)
+		bits++;
+	return bits;
+}
+
+/* Leaf 0xb (and 0x1f): level `index` of the topology (Intel SDM vol. 2, CPUID). */
+static void set_topology_level(struct kvm_cpuid_entry2 *entry, unsigned apic_id, unsigned n)
+{
+	entry->edx = apic_id;
+	entry->ecx = entry->index;
+	switch (entry->index) {
+	case 0:
+		entry->eax = 0;
+		entry->ebx = 1;
+		entry->ecx |= TOPOLOGY_SMT << 8;
+		break;
+	case 1:
+		entry->eax = id_bits(n);
+		entry->ebx = n;
+		entry->ecx |= TOPOLOGY_CORE << 8;
+		break;
+	default:
+		entry->eax = 0;
+		entry->ebx = 0;
+	}
+}
+
+static void set_entry(struct kvm_cpuid_entry2 *entry, unsigned apic_id, unsigned n)
+{
+	switch (entry->function) {
+	case 1:
+		entry->ebx = (entry->ebx & 0xffff) | n << 16 | apic_id << 24;
+		entry->ecx |= LEAF1_ECX_HYPERVISOR | LEAF1_ECX_TSC_DEADLINE;
+		if (n > 1)
+			entry->edx |= LEAF1_EDX_HTT;
+		break;
+	case 4: /* caches: cores in the package; threads that share each: left as the host's */
+		entry->eax = (entry->eax & 0x03ffffff) | ((1u << id_bits(n)) - 1) << 26;
+		break;
+	case 0xb:
+	case 0x1f:
+		set_topology_level(entry, apic_id, n);
+		break;
+	case 0x80000008: /* AMD: cores, and bits of the APIC id that number them */
+		entry->ecx = id_bits(n) << 12 | (n - 1);
+		break;
+	case 0x8000001e: /* AMD: extended APIC id, one thread a core */
+		entry->eax = apic_id;
+		entry->ebx = apic_id & 0xff;
+		entry->ecx = 0;
+		break;
+	default:
+		break;
+	}
+}
+
+int x86_cpuid_set(
+	const struct host *host, int vcpu_fd, unsigned index, unsigned n_vcpus, struct error *e)
+{
+	_cleanup_free_ struct kvm_cpuid2 *cpuid =
+		calloc(1, sizeof(*cpuid) + CPUID_ENTRIES_MAX * sizeof(cpuid->entries[0]));
+
+	if (!cpuid)
+		return error_set(e, -ENOMEM, "out of memory");
+	cpuid->nent = CPUID_ENTRIES_MAX;
+	if (ioctl(host->kvm_fd, KVM_GET_SUPPORTED_CPUID, cpuid) < 0)
+		return error_set(e, -errno, "reading KVM's CPUID: %s", strerror(errno));
+	for (unsigned i = 0; i < cpuid->nent; i++)
+		set_entry(&cpuid->entries[i], index, n_vcpus);
+	if (host->backend == HOST_BACKEND_PVM)
+		x86_pvm_filter_cpuid(cpuid);
+	if (ioctl(vcpu_fd, KVM_SET_CPUID2, cpuid) < 0)
+		return error_set(
+			e, -errno, "KVM refuses CPUID of vCPU %u: %s", index, strerror(errno));
+	return 0;
+}
