@@ -1,12 +1,13 @@
 /*
- * The configuration: memd.conf with its drop-ins, guests' files, and settings of guests that come over
- * the bus. INI as systemd reads it: sections, `Key=value`, `#` and `;` comments, an indented line goes on
- * with the value of the line before (CommandLine= only), an empty value means the default.
+ * The configuration: memd.conf with its drop-ins, guests' files, and settings of guests that come
+ * over the bus. INI as systemd reads it: sections, `Key=value`, `#` and `;` comments, an indented
+ * line goes on with the value of the line before (CommandLine= only), an empty value means the
+ * default.
  *
- * Everything is parsed through one schema (config-schema.c), which also holds the defaults. An unknown
- * section or key is an error that names file, line and the nearest known key. A failed load leaves its
- * result untouched, so that the caller keeps the last good one. Nothing here looks at the host: a
- * percentage stays one until the caller says of what.
+ * Everything is parsed through one schema of tables (schema.h), which also hold the defaults. An
+ * unknown section or key is an error that names file, line and the nearest known key. A failed load
+ * leaves its result untouched, so that the caller keeps the last good one. Nothing here looks at
+ * the host: a percentage stays one until the caller says of what.
  */
 #pragma once
 
@@ -85,9 +86,9 @@ int host_config_init(struct host_config *ret);
 void host_config_done(struct host_config *c);
 
 /*
- * The defaults, then path, then path.d/ *.conf in the order of their names, later values winning; checked as
- * a whole. -ENOENT when there is no such file, -EINVAL, -ERANGE, any errno of reading; *e names file and
- * line. *ret is the caller's to end with host_config_done, untouched on failure.
+ * The defaults, then path, then path.d/ *.conf in the order of their names, later values winning;
+ * checked as a whole. -ENOENT when there is no such file, -EINVAL, -ERANGE, any errno of reading;
+ * *e names file and line. *ret is the caller's to end with host_config_done, untouched on failure.
  */
 int host_config_load(const char *path, struct host_config *ret, struct error *e);
 /* The same, but path may be missing (the default place); its drop-ins are read all the same. */
@@ -116,14 +117,14 @@ int guest_config_init(struct guest_config *ret);
 void guest_config_done(struct guest_config *c);
 
 /*
- * The defaults and the file's [Guest] section, as host_config_load; not checked across fields, since settings
- * from the bus may still come: call guest_config_check.
+ * The defaults and the file's [Guest] section, as host_config_load; not checked across fields,
+ * since settings from the bus may still come: call guest_config_check.
  */
 int guest_config_load(const char *path, struct guest_config *ret, struct error *e);
 
 /*
- * One setting, `Memory` and `512M`, as in the file. -EINVAL (unknown key, bad value), -ERANGE, -ENOMEM; the
- * configuration is unchanged then and *e says what is wrong.
+ * One setting, `Memory` and `512M`, as in the file. -EINVAL (unknown key, bad value), -ERANGE,
+ * -ENOMEM; the configuration is unchanged then and *e says what is wrong.
  */
 int guest_config_set(struct guest_config *c, const char *key, const char *value, struct error *e);
 
@@ -137,5 +138,7 @@ int guest_config_check(const struct guest_config *c, struct error *e);
 uint64_t guest_config_min_bytes(const struct guest_config *c);
 uint64_t guest_config_max_bytes(const struct guest_config *c);
 
-/* [A-Za-z0-9][A-Za-z0-9_.-]{0,62}: it becomes a file name and a bus path. When false, *e says why. */
+/*
+ * [A-Za-z0-9][A-Za-z0-9_.-]{0,62}: it becomes a file name and a bus path. When false, *e says why.
+ */
 bool guest_name_valid(const char *name, struct error *e);

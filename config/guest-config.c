@@ -14,15 +14,17 @@
 
 /* clang-format off */
 #define KEY(name, kind, member, value, ...) \
-	{.section = "Guest", .key = name, .type = kind, .offset = offsetof(struct guest_config, member), \
-	 .initial = value, __VA_ARGS__}
+	{.section = "Guest", .key = name, .type = kind, \
+	 .offset = offsetof(struct guest_config, member), .initial = value, __VA_ARGS__}
 
 static const struct schema_key guest_keys[] = {
-	KEY("Memory", SCHEMA_BYTES, memory_bytes, NULL, .min = CONFIG_MEMORY_MIN, .max = CONFIG_MEMORY_MAX),
+	KEY("Memory", SCHEMA_BYTES, memory_bytes, NULL,
+		.min = CONFIG_MEMORY_MIN, .max = CONFIG_MEMORY_MAX),
 	KEY("VCpus", SCHEMA_U32, n_vcpus, "1", .min = 1, .max = CONFIG_VCPUS_MAX),
 	KEY("Kernel", SCHEMA_PATH, kernel, NULL, .min = 1, .max = PATH_BYTES_MAX),
 	KEY("Initrd", SCHEMA_PATH, initrd, NULL, .min = 1, .max = PATH_BYTES_MAX),
-	KEY("CommandLine", SCHEMA_TEXT, command_line, NULL, .max = COMMAND_LINE_MAX, .multi_line = 1),
+	KEY("CommandLine", SCHEMA_TEXT, command_line, NULL, .max = COMMAND_LINE_MAX,
+		.multi_line = 1),
 	KEY("MemoryMin", SCHEMA_SIZE, memory_min, "25%", .max = CONFIG_MEMORY_MAX),
 	KEY("MemoryMax", SCHEMA_SIZE, memory_max, "100%", .max = CONFIG_MEMORY_MAX),
 	KEY("Shares", SCHEMA_U32, shares, "1000", .min = 1, .max = CONFIG_SHARES_MAX),

@@ -22,24 +22,30 @@ static const char *const share_words[] = {"off", "zero-only", "share", NULL};
 
 /* clang-format off */
 #define KEY(group, name, kind, member, value, ...) \
-	{.section = group, .key = name, .type = kind, .offset = offsetof(struct host_config, member), \
-	 .initial = value, __VA_ARGS__}
+	{.section = group, .key = name, .type = kind, \
+	 .offset = offsetof(struct host_config, member), .initial = value, __VA_ARGS__}
 
 static const struct schema_key host_keys[] = {
-	KEY("Host", "HostMemoryBudget", SCHEMA_SIZE, budget, "80%", .min = BUDGET_MIN, .max = BUDGET_MAX),
-	KEY("Host", "TickInterval", SCHEMA_TIME, tick_us, "1s", .min = 100 * US_PER_MS, .max = 60 * US_PER_S),
-	KEY("Host", "Policy", SCHEMA_NAME, policy, "proportional", .min = 1, .max = POLICY_NAME_MAX),
+	KEY("Host", "HostMemoryBudget", SCHEMA_SIZE, budget, "80%",
+		.min = BUDGET_MIN, .max = BUDGET_MAX),
+	KEY("Host", "TickInterval", SCHEMA_TIME, tick_us, "1s",
+		.min = 100 * US_PER_MS, .max = 60 * US_PER_S),
+	KEY("Host", "Policy", SCHEMA_NAME, policy, "proportional",
+		.min = 1, .max = POLICY_NAME_MAX),
 	KEY("Host", "VmmPath", SCHEMA_PATH, vmm_path, NULL, .min = 1, .max = PATH_BYTES_MAX),
 	KEY("Host", "PoolPath", SCHEMA_PATH, pool_path, NULL, .min = 1, .max = PATH_BYTES_MAX),
 	KEY("Host", "KeepGuests", SCHEMA_BOOL, keep_guests, "no"),
 	KEY("Host", "Cgroup", SCHEMA_WORD, cgroup, "auto", .words = cgroup_words),
-	KEY("Host", "CgroupName", SCHEMA_NAME, cgroup_name, "memd", .min = 1, .max = CONFIG_GUEST_NAME_MAX),
+	KEY("Host", "CgroupName", SCHEMA_NAME, cgroup_name, "memd",
+		.min = 1, .max = CONFIG_GUEST_NAME_MAX),
 	KEY("Share", "Mode", SCHEMA_WORD, share_mode, "share", .words = share_words),
-	KEY("Share", "ShareScanMaxCpu", SCHEMA_PERCENT, share_max_cpu_bp, "70%", .min = 100, .max = 10000),
+	KEY("Share", "ShareScanMaxCpu", SCHEMA_PERCENT, share_max_cpu_bp, "70%",
+		.min = 100, .max = 10000),
 	KEY("Share", "ShareScanTargetTime", SCHEMA_TIME, share_target_time_us, "200s",
 		.min = US_PER_S, .max = DAY_US),
 	KEY("Reclaim", "Paging", SCHEMA_BOOL, paging, "yes"),
-	KEY("Reclaim", "ColdTime", SCHEMA_TIME, cold_time_us, "2min", .min = US_PER_S, .max = DAY_US),
+	KEY("Reclaim", "ColdTime", SCHEMA_TIME, cold_time_us, "2min",
+		.min = US_PER_S, .max = DAY_US),
 };
 /* clang-format on */
 

@@ -11,9 +11,9 @@
 #include "memd/base/fd.h"
 
 /*
- * inih cuts a value at " ;". It has no portable switch for that, so the reader hands it this byte in the
- * place of `;` and the handler puts `;` back. The byte cannot come from the file: control characters are
- * refused.
+ * inih cuts a value at " ;". It has no portable switch for that, so the reader hands it this byte
+ * in the place of `;` and the handler puts `;` back. The byte cannot come from the file: control
+ * characters are refused.
  */
 #define HIDDEN_SEMICOLON '\1'
 
@@ -128,8 +128,8 @@ static int append_entry(struct parse *p, const char *section, const char *key, c
 		p->file.entries = larger;
 		p->n_allocated = n;
 	}
-	entry = &p->file.entries
-			 [p->file.n_entries++]; /* counted at once: ini_file_done frees the half-built */
+	/* Counted before it is whole: ini_file_done frees the half-built, too. */
+	entry = &p->file.entries[p->file.n_entries++];
 	*entry = (struct ini_entry){
 		.section = copy_text(section),
 		.key = copy_text(key),
@@ -148,8 +148,8 @@ static int take_pair(void *user, const char *section, const char *key, const cha
 	if (p->result < 0)
 		return 0;
 	/*
-	 * For an indented line inih gives the key before and the whole line as the value; the value of
-	 * a line that has a key of its own is never the whole line.
+	 * For an indented line inih gives the key before and the whole line as the value; the value
+	 * of a line that has a key of its own is never the whole line.
 	 */
 	if (p->file.n_entries > 0 && strcmp(value, p->line) == 0)
 		r = append_to_value(p, value);

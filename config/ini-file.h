@@ -1,10 +1,12 @@
 /*
- * One INI file as a list of entries, in order, with line numbers. The home of libinih; knows no keys.
+ * One INI file as a list of entries, in order, with line numbers. The home of libinih; knows no
+ * keys.
  *
- * What is allowed is inih's grammar, read as systemd would: `#` and `;` open a comment only at the begin of
- * a line, so that a kernel command line may have both; a value in double quotes as a whole is taken without
- * them; an indented line goes on with the value before, after one blank. inih holds a line on the stack: one
- * of more than 198 bytes is refused with the advice to go on in an indented line.
+ * What is allowed is inih's grammar, read as systemd would: `#` and `;` open a comment only at the
+ * begin of a line, so that a kernel command line may have both; a value in double quotes as a whole
+ * is taken without them; an indented line goes on with the value before, after one blank. inih
+ * holds a line on the stack: one of more than 198 bytes is refused with the advice to go on in an
+ * indented line.
  */
 #pragma once
 

@@ -1,4 +1,7 @@
-/* Values by schema. Knows types, not meanings: what two keys say together is checked where they are used. */
+/*
+ * Values by schema. Knows types, not meanings: what two keys say together is checked where they are
+ * used.
+ */
 #include "config/schema.h"
 
 #include <ctype.h>
@@ -10,7 +13,7 @@
 #include <strings.h>
 
 #include "config/config.h"
-#include "memd/base/overflow.h"
+#include "memd/base/text.h"
 
 static bool is_string(enum schema_type type)
 {
@@ -140,9 +143,8 @@ static int set_word(const struct schema_key *key, void *object, const char *valu
 
 static int check_string(const struct schema_key *key, const char *value, struct error *e)
 {
-	for (const char *c = value; *c; c++)
-		if ((unsigned char)*c < 0x20 || *c == 0x7f)
-			return error_set(e, -EINVAL, "there is a control character in the value");
+	if (!text_is_clean(value))
+		return error_set(e, -EINVAL, "the value is no UTF-8, or has control characters");
 	if (key->type == SCHEMA_PATH && value[0] != '/')
 		return error_set(e, -EINVAL, "'%.200s' is no absolute path", value);
 	if (key->type == SCHEMA_NAME && !guest_name_valid(value, e))
@@ -280,7 +282,10 @@ static unsigned distance(const char *a, const char *b)
 	return row[n];
 }
 
-/* The nearest of the keys in the section, of all sections when that is NULL; NULL when key is too long to be one. */
+/*
+ * The nearest of the keys in the section, of all sections when that is NULL; NULL when key is too
+ * long to be one.
+ */
 static const struct schema_key *nearest(
 	const struct schema *s, const char *section, const char *key, unsigned *ret_distance)
 {

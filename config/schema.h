@@ -1,6 +1,6 @@
 /*
- * Tables that say what a configuration may hold: for each key its type, where its value goes, its default
- * and its bounds. The defaults are text and take the same way as what a user writes.
+ * Tables that say what a configuration may hold: for each key its type, where its value goes, its
+ * default and its bounds. The defaults are text and take the same way as what a user writes.
  */
 #pragma once
 
@@ -53,8 +53,8 @@ const struct schema_key *schema_find(
 int schema_set(const struct schema_key *key, void *object, const char *value, struct error *e);
 
 /*
- * One line of the file at path: finds the key and sets it. The errors of both, with "PATH:LINE: KEY=VALUE: "
- * before what *e says.
+ * One line of the file at path: finds the key and sets it. The errors of both, with "PATH:LINE:
+ * KEY=VALUE: " before what *e says.
  */
 int schema_set_entry(const struct schema *s, void *object, const char *path,
 	const struct ini_entry *entry, struct error *e);

@@ -4,18 +4,19 @@
  * fixed      The operator's target takes the place of the proposal.
  * floor      Nobody, not even the operator, gets a guest below its floor.
  * ceiling    Nor above its ceiling or its RAM. A floor above the ceiling gives way to it.
- * step       What a guest has to give up, it gives up slowly. Only memory that it has counts: a target may
- *            fall at once to what is resident, since nobody misses what he did not use, and from there
- *            by one step a tick.
- * dead band  Changes too small to be worth a balloon request are left out. A fall is left out only when
- *            the targets fit all the same, else many small ones would add up to a budget overdrawn for
- *            ever. The operator's target is exact, so it has no dead band.
- * room       What is handed out must have been given up before (squeezed's two phases): while the targets
- *            do not fit in what is available, raises are cut, in proportion, down to the present targets
- *            and floors. Falls are never cut.
+ * step       What a guest has to give up, it gives up slowly. Only memory that it has counts: a
+ *            target may fall at once to what is resident, since nobody misses what he did not
+ *            use, and from there by one step a tick.
+ * dead band  Changes too small to be worth a balloon request are left out. A fall is left out
+ *            only when the targets fit all the same, else many small ones would add up to a
+ *            budget overdrawn for ever. The operator's target is exact, so it has no dead band.
+ * room       What is handed out must have been given up before (squeezed's two phases): while
+ *            the targets do not fit in what is available, raises are cut, in proportion, down to
+ *            the present targets and floors. Falls are never cut.
  *
- * Together: the sum of the targets never grows beyond what is available, unless floors alone do that; and
- * when it is beyond (the budget was lowered), it falls by the step of every guest that has to give.
+ * Together: the sum of the targets never grows beyond what is available, unless floors alone do
+ * that; and when it is beyond (the budget was lowered), it falls by the step of every guest that
+ * has to give.
  */
 #include "policy/filters.h"
 
@@ -73,8 +74,8 @@ static void filter_step(struct filter_guest *g, uint64_t tick_us)
 }
 
 /*
- * MOM and Proxmox: 0.25 % of the guest or 10 MiB, whichever is more. For a guest of 256 MiB that would be
- * 4 %, so the 10 MiB are bounded by 1 % of the guest.
+ * MOM and Proxmox: 0.25 % of the guest or 10 MiB, whichever is more. For a guest of 256 MiB that
+ * would be 4 %, so the 10 MiB are bounded by 1 % of the guest.
  */
 static uint64_t dead_band_of(const struct filter_guest *g)
 {
@@ -110,7 +111,9 @@ static void filter_dead_band(struct filter_guest *guests, size_t n, uint64_t ava
 	}
 }
 
-/* How much the guest would get that it has no right to: more than it has, and more than its floor. */
+/*
+ * How much the guest would get that it has no right to: more than it has, and more than its floor.
+ */
 static uint64_t raise_of(const struct filter_guest *g)
 {
 	return u64_sub_or_zero(g->target_bytes, u64_max(g->previous_bytes, floor_of(g)));
@@ -132,7 +135,10 @@ static void filter_room(struct filter_guest *guests, size_t n, uint64_t availabl
 		uint64_t raise = raise_of(g);
 		uint64_t base = g->target_bytes - raise;
 
-		/* raise and kept may both be large, but the quotient is at most 1: divide in parts of 2^32. */
+		/*
+		 * raise and kept may both be large, but the quotient is at most 1: divide in parts
+		 * of 2^32.
+		 */
 		if (raise)
 			clamp_to(g, base + (uint64_t)(raise * ((kept << 32) / raises) >> 32),
 				POLICY_CLAMP_ROOM);

@@ -1,6 +1,6 @@
 /*
- * The safety filters: what every proposal goes through, whoever made it. In this order, always all of
- * them; there is no switch. They see figures that memd measured, never what a guest claims.
+ * The safety filters: what every proposal goes through, whoever made it. In this order, always all
+ * of them; there is no switch. They see figures that memd measured, never what a guest claims.
  */
 #pragma once
 
@@ -27,8 +27,8 @@ struct filter_guest {
 };
 
 /*
- * Applies all filters to guests[n]. available_bytes: what the targets may add up to. tick_us: the time that
- * passed since the last tick.
+ * Applies all filters to guests[n]. available_bytes: what the targets may add up to. tick_us: the
+ * time that passed since the last tick.
  */
 void filters_apply(
 	struct filter_guest *guests, size_t n, uint64_t available_bytes, uint64_t tick_us);

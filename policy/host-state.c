@@ -1,6 +1,7 @@
 /*
- * The state of the host by the free part of its budget. Each state has a threshold to fall into it and a
- * higher one to leave it upwards, so that a figure that trembles at a threshold does not switch it.
+ * The state of the host by the free part of its budget. Each state has a threshold to fall into it
+ * and a higher one to leave it upwards, so that a figure that trembles at a threshold does not
+ * switch it.
  */
 #include "policy/policy-host.h"
 

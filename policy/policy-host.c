@@ -1,6 +1,7 @@
 /*
- * The caller of policies. What a policy sees are copies, made anew each tick; what it proposes is only ever
- * a number and a text, both cut to what they may be. The filters work on memd's own figures.
+ * The caller of policies. What a policy sees are copies, made anew each tick; what it proposes is
+ * only ever a number and a text, both cut to what they may be. The filters work on memd's own
+ * figures.
  */
 #include "policy/policy-host.h"
 
@@ -10,6 +11,7 @@
 #include <string.h>
 
 #include "memd/base/overflow.h"
+#include "memd/base/text.h"
 #include "policy/builtin.h"
 #include "policy/filters.h"
 
@@ -167,7 +169,9 @@ static void build_view(struct policy_host *h, const struct policy_guest *g, size
 	h->proposal_list[i] = &h->proposals[i];
 }
 
-/* In the place of what a failed policy left behind: the present target; of a new guest, its most. */
+/*
+ * In the place of what a failed policy left behind: the present target; of a new guest, its most.
+ */
 static void propose_present(const struct policy_guest *g, struct memd_proposal *p)
 {
 	p->target_bytes = g->view.target_bytes ? g->view.target_bytes : g->view.max_bytes;
@@ -188,22 +192,14 @@ static void build_filtered(struct policy_host *h, const struct policy_guest *g, 
 	};
 }
 
-/* The reason goes on the bus: ended, one line, ASCII. */
-static void clean_reason(char *reason, size_t size)
-{
-	reason[size - 1] = '\0';
-	for (char *c = reason; *c; c++)
-		if ((unsigned char)*c < 0x20 || (unsigned char)*c >= 0x7f)
-			*c = '?';
-}
-
 static void decide(struct policy_host *h, size_t i, struct policy_decision *ret)
 {
 	const struct filter_guest *f = &h->filtered[i];
 	struct memd_proposal *p = &h->proposals[i];
 	char clamps[POLICY_REASON_MAX - MEMD_REASON_MAX - sizeof(" ()")];
 
-	clean_reason(p->reason, sizeof(p->reason));
+	p->reason[sizeof(p->reason) - 1] = '\0'; /* it goes on the bus */
+	text_clean(p->reason);
 	policy_clamps_format(f->clamps, clamps, sizeof(clamps));
 	ret->proposed_bytes = p->target_bytes;
 	ret->target_bytes = f->target_bytes;

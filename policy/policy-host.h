@@ -1,7 +1,7 @@
 /*
- * Runs a policy: hands it copies of the figures, takes its proposals with suspicion, and applies the
- * safety filters, which always come last and cannot be configured away (policy/filters.c). Decides only:
- * no clock, no file, no logging; time comes in the view.
+ * Runs a policy: hands it copies of the figures, takes its proposals with suspicion, and applies
+ * the safety filters, which always come last and cannot be configured away (policy/filters.c).
+ * Decides only: no clock, no file, no logging; time comes in the view.
  */
 #pragma once
 
@@ -65,22 +65,26 @@ struct policy_decision {
 
 #define POLICY_FAILED 1
 /*
- * One tick. Of host everything is taken but size, guests and n_guests, which are built here from guests[n]
- * (ids ascending; names live until the call returns). A guest with a fixed target is shown to the policy
- * with that as both its floor and its ceiling. Fills decisions[n].
- * 0; POLICY_FAILED when the policy returned an error (*e says which): present targets went through the
- * filters instead; -ENOMEM, -EINVAL (ids not ascending), then decisions are untouched.
+ * One tick. Of host everything is taken but size, guests and n_guests, which are built here from
+ * guests[n] (ids ascending; names live until the call returns). A guest with a fixed target is
+ * shown to the policy with that as both its floor and its ceiling. Fills decisions[n].
+ * 0; POLICY_FAILED when the policy returned an error (*e says which): present targets went through
+ * the filters instead; -ENOMEM, -EINVAL (ids not ascending), then decisions are untouched.
  */
 int policy_host_evaluate(struct policy_host *h, const struct memd_host_view *host,
 	const struct policy_guest *guests, size_t n, struct policy_decision *decisions,
 	struct error *e);
 
-/* "floor, step" for a bit mask of enum policy_clamp, "" for 0. Writes at most size bytes, returns buffer. */
+/*
+ * "floor, step" for a bit mask of enum policy_clamp, "" for 0. Writes at most size bytes, returns
+ * buffer.
+ */
 char *policy_clamps_format(uint32_t clamps, char *buffer, size_t size);
 
 /*
- * The next host state from the free part of the budget: below 4, 2, 1 % it falls to soft, hard, low at
- * once; it rises again only when 6, 4, 2 % are free (Waldspurger 2002, 6.3). used may exceed budget.
+ * The next host state from the free part of the budget: below 4, 2, 1 % it falls to soft, hard, low
+ * at once; it rises again only when 6, 4, 2 % are free (Waldspurger 2002, 6.3). used may exceed
+ * budget.
  */
 enum memd_host_state host_state_next(
 	enum memd_host_state now, uint64_t budget_bytes, uint64_t used_bytes);

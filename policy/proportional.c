@@ -1,18 +1,19 @@
 /*
  * DOC: proportional, memory by shares between floor and ceiling
  *
- * Available is the budget less what is no guest's. It is filled like connected vessels: each guest gets
- * level * shares, but not less than its floor and not more than its ceiling, and the level is the highest
- * at which the sum still fits (Waldspurger's min, max and shares, as max-min fairness by weight).
+ * Available is the budget less what is no guest's. It is filled like connected vessels: each guest
+ * gets level * shares, but not less than its floor and not more than its ceiling, and the level is
+ * the highest at which the sum still fits (Waldspurger's min, max and shares, as max-min fairness
+ * by weight).
  *
- * The ceiling is first what the guest has use for: resident, swapped out and saved by sharing, with an
- * eighth more to grow by. Without that, a guest that uses a tenth of its right would hold memory that
- * another pages for. If all such demands fit, what is left over is filled on top in the same way up to
- * max_bytes: memory that nobody needs still saves a growing guest from waiting for the next tick. If all of
- * max_bytes fits, everyone has that, and there is no pressure at all.
+ * The ceiling is first what the guest has use for: resident, swapped out and saved by sharing, with
+ * an eighth more to grow by. Without that, a guest that uses a tenth of its right would hold memory
+ * that another pages for. If all such demands fit, what is left over is filled on top in the same
+ * way up to max_bytes: memory that nobody needs still saves a growing guest from waiting for the
+ * next tick. If all of max_bytes fits, everyone has that, and there is no pressure at all.
  *
- * The level is found by bisection, since the sum grows with it: 85 sums over the guests, no sorting, no
- * memory. What a guest claims is not used. No state: equal figures give equal targets.
+ * The level is found by bisection, since the sum grows with it: 85 sums over the guests, no
+ * sorting, no memory. What a guest claims is not used. No state: equal figures give equal targets.
  */
 #include <stdbool.h>
 #include <stdio.h>
@@ -26,7 +27,10 @@ typedef unsigned __int128 u128;
 /* Of demand, to grow by until the next tick. */
 #define HEADROOM_DIVISOR 8
 
-/* A level is bytes per share, times 2^20: at most 2^84, so that level * shares (2^20) stays in 128 bits. */
+/*
+ * A level is bytes per share, times 2^20: at most 2^84, so that level * shares (2^20) stays in 128
+ * bits.
+ */
 #define LEVEL_SHIFT 20
 #define LEVEL_BITS  (64 + LEVEL_SHIFT)
 

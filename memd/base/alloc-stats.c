@@ -1,4 +1,7 @@
-/* The only file that speaks to jemalloc. A sanitizer build has another allocator: then there is nothing to say. */
+/*
+ * The only file that speaks to jemalloc. A sanitizer build has another allocator: then there is
+ * nothing to say.
+ */
 #include "memd/base/alloc-stats.h"
 
 #include <errno.h>

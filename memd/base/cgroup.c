@@ -18,11 +18,11 @@
 #define CONTROL_FILE_MAX_BYTES (64 * KIB)
 
 /*
- * v1 only (v2 has no such file): anonymous and file pages are reclaimed alike. What is in the group is
- * guest RAM, nearly all anonymous, and the VMM's own code; the default of 60 would make the kernel evict
- * code that every exit needs before it pages out cold guest RAM. 100 is the largest value that all
- * kernels take. memory.memsw is left alone: a bound on RAM plus swap would take away the very swap that
- * memd pages out to.
+ * v1 only (v2 has no such file): anonymous and file pages are reclaimed alike. What is in the group
+ * is guest RAM, nearly all anonymous, and the VMM's own code; the default of 60 would make the
+ * kernel evict code that every exit needs before it pages out cold guest RAM. 100 is the largest
+ * value that all kernels take. memory.memsw is left alone: a bound on RAM plus swap would take away
+ * the very swap that memd pages out to.
  */
 #define V1_SWAPPINESS "100"
 
@@ -80,8 +80,8 @@ static bool v2_has_memory(const char *mount)
 }
 
 /*
- * One line of mountinfo (proc(5)): "36 35 98:0 /root /mount options [tags] - type source superoptions".
- * Says whether it holds the memory controller; *ret_mount points into the line then.
+ * One line of mountinfo (proc(5)): "36 35 98:0 /root /mount options [tags] - type source
+ * superoptions". Says whether it holds the memory controller; *ret_mount points into the line then.
  */
 static enum cgroup_mode parse_mount_line(char *line, char **ret_mount)
 {
@@ -169,8 +169,9 @@ static int has_processes(const char *path)
 }
 
 /*
- * Removes what a former memd left behind: the empty groups in path, and path itself unless something
- * lives in it. The kernel refuses (EBUSY) wherever there is a process, so nothing can be lost.
+ * Removes what a former memd left behind: the empty groups in path, and path itself unless
+ * something lives in it. The kernel refuses (EBUSY) wherever there is a process, so nothing can be
+ * lost.
  */
 static void remove_stale(const char *path)
 {
@@ -228,7 +229,10 @@ static int enable_in_children(enum cgroup_mode mode, const char *parent, struct 
 	return 0;
 }
 
-/* Settings that every group of ours has. On kernels before 5.11 a v1 group counts its children only when told to. */
+/*
+ * Settings that every group of ours has. On kernels before 5.11 a v1 group counts its children only
+ * when told to.
+ */
 static int prepare(const struct cgroup *c, struct error *e)
 {
 	int r;
@@ -450,8 +454,8 @@ int cgroup_read_usage(const struct cgroup *c, uint64_t *ret_bytes)
 }
 
 /*
- * cgroup-v1/memory.rst, 9 and 10: "EVENT_FD FILE_FD [ARGUMENT]" to cgroup.event_control. The kernel keeps
- * the registration until the eventfd is closed or the group is removed (which also fires it).
+ * cgroup-v1/memory.rst, 9 and 10: "EVENT_FD FILE_FD [ARGUMENT]" to cgroup.event_control. The kernel
+ * keeps the registration until the eventfd is closed or the group is removed (which also fires it).
  */
 static int watch_v1(struct cgroup *c, const char *file, const uint64_t *argument, int *ret_eventfd)
 {

@@ -5,7 +5,8 @@
  * v1 (Documentation/admin-guide/cgroup-v1/memory.rst): a limit with the OOM killer disabled; the
  * out-of-memory event is an eventfd that the caller watches and answers by paging out.
  *
- * A tree of two levels: root `memd-<instance>` with the wall for all guests, one child for each guest.
+ * A tree of two levels: root `memd-<instance>` with the wall for all guests, one child for each
+ * guest.
  */
 #pragma once
 
@@ -27,12 +28,16 @@ struct cgroup; /* one directory; owns its descriptor */
 enum cgroup_mode cgroup_detect(char *ret_mount, size_t size, struct error *e);
 
 /*
- * Makes (or takes over, when it is there and empty) the directory `name` under parent (NULL: under the
- * mount). Any errno of mkdir; *e says which path. Free with cgroup_free, which does not remove it.
+ * Makes (or takes over, when it is there and empty) the directory `name` under parent (NULL: under
+ * the mount). Any errno of mkdir; *e says which path. Free with cgroup_free, which does not remove
+ * it.
  */
 int cgroup_new(enum cgroup_mode mode, const struct cgroup *parent, const char *name,
 	struct cgroup **ret, struct error *e);
-/* As cgroup_new for a directory that is there, with its processes: for adopting guests. -ENOENT, ... */
+/*
+ * As cgroup_new for a directory that is there, with its processes: for adopting guests. -ENOENT,
+ * ...
+ */
 int cgroup_open(enum cgroup_mode mode, const struct cgroup *parent, const char *name,
 	struct cgroup **ret, struct error *e);
 /* NULL is allowed. */
@@ -45,13 +50,16 @@ int cgroup_open_procs(const struct cgroup *c);
 int cgroup_attach(const struct cgroup *c, pid_t pid);
 
 /*
- * Throttling limit: memory.high on v2, memory.limit_in_bytes on v1 (never below the present usage there,
- * since that would block in the kernel's reclaim: the caller pages out first and calls again).
- * bytes: UINT64_MAX for none. *ret_set (may be NULL): what was really written.
+ * Throttling limit: memory.high on v2, memory.limit_in_bytes on v1 (never below the present usage
+ * there, since that would block in the kernel's reclaim: the caller pages out first and calls
+ * again; -EBUSY: usage grew meanwhile). bytes: UINT64_MAX for none. *ret_set (may be NULL): what
+ * was really written.
  */
 int cgroup_set_limit(struct cgroup *c, uint64_t bytes, uint64_t *ret_set);
 int cgroup_read_usage(const struct cgroup *c, uint64_t *ret_bytes);
-/* v1: OOM killer off, and an eventfd that fires when the limit cannot be held. -EOPNOTSUPP on v2. */
+/*
+ * v1: OOM killer off, and an eventfd that fires when the limit cannot be held. -EOPNOTSUPP on v2.
+ */
 int cgroup_watch_oom(struct cgroup *c, int *ret_eventfd);
 /* v1: an eventfd that fires when usage crosses bytes either way. -EOPNOTSUPP on v2. */
 int cgroup_watch_threshold(struct cgroup *c, uint64_t bytes, int *ret_eventfd);

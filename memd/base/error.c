@@ -1,12 +1,14 @@
 /*
- * The text of an error on its way up to a person. Never logs, never decides, never allocates: saying
- * why must not fail.
+ * The text of an error on its way up to a person. Never logs, never decides, never allocates:
+ * saying why must not fail.
  */
 #include "memd/base/error.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+
+#include "memd/base/text.h"
 
 int error_set(struct error *e, int code, const char *format, ...)
 {
@@ -17,6 +19,7 @@ int error_set(struct error *e, int code, const char *format, ...)
 	va_start(ap, format);
 	vsnprintf(e->text, sizeof(e->text), format, ap);
 	va_end(ap);
+	text_clean(e->text);
 	return code;
 }
 
@@ -37,4 +40,5 @@ void error_prefix(struct error *e, const char *format, ...)
 	memmove(e->text + size, e->text, sizeof(e->text) - size);
 	memcpy(e->text, before, size);
 	e->text[sizeof(e->text) - 1] = '\0';
+	text_clean(e->text);
 }

@@ -1,6 +1,6 @@
 /*
- * Whole reads and writes, small files of procfs and sysfs, pidfds. Never keeps a descriptor of its own
- * and never sends a signal by number: a pidfd cannot hit a process that took the number over.
+ * Whole reads and writes, small files of procfs and sysfs, pidfds. Never keeps a descriptor of its
+ * own and never sends a signal by number: a pidfd cannot hit a process that took the number over.
  */
 #include "memd/base/fd.h"
 

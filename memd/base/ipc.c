@@ -1,6 +1,7 @@
 /*
- * Framing on SOCK_SEQPACKET: one message a packet, so a peer cannot stall us in the middle of one. What
- * breaks the framing is -EPROTO, with every descriptor that came along closed. Never interprets payloads.
+ * Framing on SOCK_SEQPACKET: one message a packet, so a peer cannot stall us in the middle of one.
+ * What breaks the framing is -EPROTO, with every descriptor that came along closed. Never
+ * interprets payloads.
  */
 #include "memd/base/ipc.h"
 
@@ -10,13 +11,16 @@
 #include <sys/un.h>
 
 /*
- * unix(7): a packet must fit in the *sender's* buffer, whose size the kernel doubles for its bookkeeping.
- * Four of the largest messages, so that a burst does not stop the sender at each one.
+ * unix(7): a packet must fit in the *sender's* buffer, whose size the kernel doubles for its
+ * bookkeeping. Four of the largest messages, so that a burst does not stop the sender at each one.
  */
 #define BUFFER_BYTES (4 * (int)(sizeof(struct ipc_header) + IPC_PAYLOAD_MAX))
 #define BACKLOG	     64
 
-/* The forced form passes net.core.wmem_max and needs CAP_NET_ADMIN; a sandboxed process takes what it gets. */
+/*
+ * The forced form passes net.core.wmem_max and needs CAP_NET_ADMIN; a sandboxed process takes what
+ * it gets.
+ */
 static int raise_buffers(int fd)
 {
 	static const struct {
@@ -87,7 +91,10 @@ void ipc_message_free(struct ipc_message *m)
 	free(m);
 }
 
-/* 0 when the socket at the address is dead or gone (and is then removed), -EADDRINUSE when it lives. */
+/*
+ * 0 when the socket at the address is dead or gone (and is then removed), -EADDRINUSE when it
+ * lives.
+ */
 static int remove_stale(const struct sockaddr_un *address)
 {
 	_cleanup_close_ int fd = -1;
@@ -126,7 +133,9 @@ int ipc_listen(const char *path, mode_t mode)
 		return r;
 	if (bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
 		return -errno;
-	/* Between bind and listen a connect is refused, so nobody gets in before the mode is set. */
+	/*
+	 * Between bind and listen a connect is refused, so nobody gets in before the mode is set.
+	 */
 	if (chmod(path, mode) < 0 || listen(fd, BACKLOG) < 0) {
 		r = -errno;
 		unlink(path);
@@ -236,7 +245,10 @@ int ipc_send(int fd, uint16_t type, uint32_t seq, const void *payload, size_t si
 	return 0; /* a packet goes whole or not at all */
 }
 
-/* Takes over every descriptor that came with the message; more than IPC_FDS_MAX the kernel has cut off (MSG_CTRUNC). */
+/*
+ * Takes over every descriptor that came with the message; more than IPC_FDS_MAX the kernel has cut
+ * off (MSG_CTRUNC).
+ */
 static void take_fds(struct msghdr *message, struct ipc_message *m)
 {
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c; c = CMSG_NXTHDR(message, c)) {

@@ -1,7 +1,8 @@
 /*
- * Messages between memd, memd-vmm and memd-pool: SOCK_SEQPACKET Unix sockets, one message a packet, a
- * fixed header before a payload whose size the receiver checks. Both ends treat the other as hostile:
- * wrong magic, version, size or an unexpected descriptor ends the connection, never the process.
+ * Messages between memd, memd-vmm and memd-pool: SOCK_SEQPACKET Unix sockets, one message a packet,
+ * a fixed header before a payload whose size the receiver checks. Both ends treat the other as
+ * hostile: wrong magic, version, size or an unexpected descriptor ends the connection, never the
+ * process.
  */
 #pragma once
 
@@ -48,14 +49,17 @@ int ipc_connect(const char *path);
 /* A connected pair, close-on-exec, for tests and for handing one end to a child. */
 int ipc_pair(int ret_fds[2]);
 
-/* Sends one message with n_fds descriptors (which stay the caller's). -EAGAIN, -EPIPE, -EMSGSIZE, ... */
+/*
+ * Sends one message with n_fds descriptors (which stay the caller's). -EAGAIN, -EPIPE, -EMSGSIZE,
+ * ...
+ */
 int ipc_send(int fd, uint16_t type, uint32_t seq, const void *payload, size_t size, const int *fds,
 	size_t n_fds);
 #define IPC_CLOSED 1
 /*
- * Receives one message into *m (descriptors left from before are closed first). 0, IPC_CLOSED when the
- * peer is gone, -EAGAIN on a non-blocking socket, -EPROTO for a message that breaks the framing (the
- * connection is then to be closed).
+ * Receives one message into *m (descriptors left from before are closed first). 0, IPC_CLOSED when
+ * the peer is gone, -EAGAIN on a non-blocking socket, -EPROTO for a message that breaks the framing
+ * (the connection is then to be closed).
  */
 int ipc_recv(int fd, struct ipc_message *m);
 

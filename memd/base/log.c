@@ -1,6 +1,7 @@
 /*
- * Log lines to stderr, each with one write(2), so that lines of several threads and processes do not
- * mix. Control characters are replaced: a line may carry text from a guest, and must stay one line.
+ * Log lines to stderr, each with one write(2), so that lines of several threads and processes do
+ * not mix. Control characters are replaced: a line may carry text from a guest, and must stay one
+ * line.
  */
 #include "memd/base/log.h"
 
@@ -13,6 +14,7 @@
 
 #include "memd/base/cleanup.h"
 #include "memd/base/clock.h"
+#include "memd/base/text.h"
 
 #define LINE_MAX_BYTES 2048
 
@@ -77,9 +79,7 @@ void log_write(enum log_level level, const char *format, ...)
 		used += (size_t)n;
 	if (used > sizeof(line) - 1)
 		used = sizeof(line) - 1;
-	for (size_t i = 0; i < used; i++)
-		if ((unsigned char)line[i] < 0x20 || line[i] == 0x7f)
-			line[i] = '?';
+	text_clean(line);
 	line[used++] = '\n'; /* over the NUL */
 	/* A log that cannot be written has nobody left to tell. */
 	if (write(STDERR_FILENO, line, used) < 0)

@@ -15,7 +15,10 @@ enum log_level {
 	LOG_LEVEL_DEBUG = 7,
 };
 
-/* Lines above this level are dropped. Default INFO; MEMD_LOG=debug|info|notice|warning|error sets it. */
+/*
+ * Lines above this level are dropped. Default INFO; MEMD_LOG=debug|info|notice|warning|error sets
+ * it.
+ */
 void log_set_max_level(enum log_level level);
 /* Reads MEMD_LOG, and remembers ident ("memd", "memd-vmm g1") to open each plain line. */
 void log_open(const char *ident);
@@ -39,5 +42,8 @@ struct log_ratelimit {
 };
 #define LOG_RATELIMIT_INIT {.interval_us = 5000000, .burst = 10}
 
-/* 1 when the line may be written (after saying how many were dropped), 0 when not. Not thread safe: one per owner. */
+/*
+ * 1 when the line may be written (after saying how many were dropped), 0 when not. Not thread safe:
+ * one per owner.
+ */
 int log_ratelimit_pass(struct log_ratelimit *r);

@@ -1,7 +1,7 @@
 /*
- * /proc/PID/pagemap (Documentation/admin-guide/mm/pagemap.rst): which pages are present, swapped, of a
- * file, write-protected by userfaultfd. Reading it touches no page. The bits used here are shown to
- * unprivileged readers too (only page frame numbers are hidden).
+ * /proc/PID/pagemap (Documentation/admin-guide/mm/pagemap.rst): which pages are present, swapped,
+ * of a file, write-protected by userfaultfd. Reading it touches no page. The bits used here are
+ * shown to unprivileged readers too (only page frame numbers are hidden).
  */
 #pragma once
 
@@ -11,7 +11,7 @@
 
 #define PAGEMAP_PRESENT (UINT64_C(1) << 63)
 #define PAGEMAP_SWAPPED (UINT64_C(1) << 62)
-#define PAGEMAP_FILE    (UINT64_C(1) << 61) /* file page or shared anonymous: in our RAM, a pool or template page */
+#define PAGEMAP_FILE    (UINT64_C(1) << 61) /* in our RAM: of a pool or template */
 #define PAGEMAP_EXCLUSIVE (UINT64_C(1) << 56) /* mapped once; not set for the kernel's zero page */
 #define PAGEMAP_UFFD_WP (UINT64_C(1) << 57) /* frozen */
 

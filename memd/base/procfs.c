@@ -1,6 +1,6 @@
 /*
- * Parsers for the kernel's figures about processes and swap. They trust the kernel's grammar, not its
- * completeness: a figure that is not there is an error, never a silent zero.
+ * Parsers for the kernel's figures about processes and swap. They trust the kernel's grammar, not
+ * its completeness: a figure that is not there is an error, never a silent zero.
  */
 #include "memd/base/procfs.h"
 
@@ -101,7 +101,10 @@ int procfs_read_page_table_bytes(pid_t pid, uint64_t *ret_bytes)
 
 int procfs_parse_stat(const char *text, long ticks_per_second, struct proc_stat *ret)
 {
-	/* The command in field 2 is in parentheses and may hold any character, ')' too: take the last one. */
+	/*
+	 * The command in field 2 is in parentheses and may hold any character, ')' too: take the
+	 * last one.
+	 */
 	const char *rest = strrchr(text, ')');
 	uint64_t minor, major, user, system;
 

@@ -1,6 +1,6 @@
 /*
- * Configuration files of any bytes: host and guest schema over the same text. What is accepted must keep
- * the schema's promises, what is refused must say why.
+ * Configuration files of any bytes: host and guest schema over the same text. What is accepted must
+ * keep the schema's promises, what is refused must say why.
  */
 #include <stdlib.h>
 #include <string.h>

@@ -1,8 +1,9 @@
 /*
- * Runs a fuzz target (tests/fuzz/fuzz-NAME.c) as a regression test: over the files and directories given
- * as arguments, or over its own corpus, tests/fuzz/corpus/NAME. Each file is one TAP line: the target gets
- * the file, then prefixes of it, since a cut message is what a parser meets first. A target that finds
- * a fault aborts, which leaves the plan short. Never used with libFuzzer, which has a main of its own.
+ * Runs a fuzz target (tests/fuzz/fuzz-NAME.c) as a regression test: over the files and directories
+ * given as arguments, or over its own corpus, tests/fuzz/corpus/NAME. Each file is one TAP line:
+ * the target gets the file, then prefixes of it, since a cut message is what a parser meets first.
+ * A target that finds a fault aborts, which leaves the plan short. Never used with libFuzzer, which
+ * has a main of its own.
  */
 #include <fcntl.h>
 #include <stdio.h>
@@ -19,7 +20,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static unsigned n_run;
 
-/* The input in a heap block of exactly its size, so that the address sanitizer sees a read past it. */
+/*
+ * The input in a heap block of exactly its size, so that the address sanitizer sees a read past it.
+ */
 static int run_exact(const char *text, size_t size)
 {
 	_cleanup_free_ uint8_t *copy = malloc(size ? size : 1);

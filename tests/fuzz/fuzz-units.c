@@ -1,4 +1,7 @@
-/* Sizes, times and percentages that come from files and the bus. Whatever is accepted must print and parse again. */
+/*
+ * Sizes, times and percentages that come from files and the bus. Whatever is accepted must print
+ * and parse again.
+ */
 #include <stdlib.h>
 #include <string.h>
 

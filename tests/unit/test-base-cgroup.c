@@ -1,6 +1,6 @@
 /*
- * Memory cgroups on the real kernel, v1 or v2, whichever this host has. Every group is removed at the end of
- * its test, also of a failed one; processes in them are children of the test.
+ * Memory cgroups on the real kernel, v1 or v2, whichever this host has. Every group is removed at
+ * the end of its test, also of a failed one; processes in them are children of the test.
  */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -15,6 +15,7 @@
 #include "memd/base/error.h"
 #include "memd/base/log.h"
 #include "memd/base/overflow.h"
+#include "memd/base/text.h"
 
 static void keeps_the_first_reason_and_returns_each_code(void **state)
 {
@@ -53,6 +54,53 @@ static void cuts_the_end_of_what_is_too_long(void **state)
 	error_prefix(&e, "%s", text);
 	assert_int_equal(strlen(e.text), sizeof(e.text) - 1);
 	assert_non_null(strstr(e.text, ": g1: reason"));
+}
+
+static void cleans_what_the_bus_would_refuse(void **state)
+{
+	static const struct {
+		const char *text, *cleaned;
+	} samples[] = {
+		{"", ""},
+		{"plain ~ text", "plain ~ text"},
+		{"\xc3\xa4\xe2\x82\xac\xf0\x9f\x90\xa7", "\xc3\xa4\xe2\x82\xac\xf0\x9f\x90\xa7"},
+		{"a\nb\tc\x7f", "a?b?c?"},
+		{"\xc2\x80\xc2\x9f\xc2\xa0", "????\xc2\xa0"}, /* C1 controls, then a blank */
+		{"\xc0\xaf", "??"}, /* overlong */
+		{"\xc1\xbf", "??"},
+		{"\xe0\x9f\xbf", "???"},
+		{"\xf0\x8f\xbf\xbf", "????"},
+		{"\xed\x9f\xbf\xed\xa0\x80", "\xed\x9f\xbf???"}, /* surrogates */
+		{"\xf4\x8f\xbf\xbf\xf4\x90\x80\x80", "\xf4\x8f\xbf\xbf????"},
+		{"\x80", "?"},
+		{"cut \xe2\x82", "cut ??"},
+		{"\xe2\x82z", "??z"},
+		{"\xff\xfe", "??"},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(samples); i++) {
+		char text[32];
+
+		strcpy(text, samples[i].text);
+		assert_int_equal(text_is_clean(text), strcmp(text, samples[i].cleaned) == 0);
+		text_clean(text);
+		assert_string_equal(text, samples[i].cleaned);
+		assert_true(text_is_clean(text));
+	}
+}
+
+static void errors_and_their_cut_ends_are_clean(void **state)
+{
+	struct error e = {0};
+	char text[600];
+
+	for (size_t i = 0; i + 1 < sizeof(text); i++)
+		text[i] = i % 2 ? '\xa4' : '\xc3';
+	text[sizeof(text) - 1] = '\0';
+	error_set(&e, -EINVAL, "%s", text); /* 511 bytes: cut in the middle of a character */
+	assert_true(text_is_clean(e.text));
+	error_prefix(&e, "x\n%s", text);
+	assert_true(text_is_clean(e.text));
 }
 
 /* Runs write() with stderr going to a file; what came out, the caller's. */
@@ -185,6 +233,8 @@ int main(void)
 		cmocka_unit_test(keeps_the_first_reason_and_returns_each_code),
 		cmocka_unit_test(puts_the_context_before_the_reason),
 		cmocka_unit_test(cuts_the_end_of_what_is_too_long),
+		cmocka_unit_test(cleans_what_the_bus_would_refuse),
+		cmocka_unit_test(errors_and_their_cut_ends_are_clean),
 		cmocka_unit_test(writes_one_clean_line_a_call),
 		cmocka_unit_test(speaks_to_the_journal_with_levels),
 		cmocka_unit_test(cuts_a_huge_line_and_still_ends_it),

@@ -1,4 +1,6 @@
-/* Files, processes and the kernel's figures: parsers by text, and each reader once on this process. */
+/*
+ * Files, processes and the kernel's figures: parsers by text, and each reader once on this process.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

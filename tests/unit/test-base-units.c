@@ -1,4 +1,6 @@
-/* Sizes, times and percentages: what is read, what is refused, and that a refusal changes nothing. */
+/*
+ * Sizes, times and percentages: what is read, what is refused, and that a refusal changes nothing.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -443,7 +443,9 @@ static void settings_of_the_bus_take_the_same_way(void **state)
 	assert_non_null(strstr(e.text, "'Memory'"));
 	assert_int_equal(guest_config_set(&g, "Kernel", "/boot/a\n/b", NULL), -EINVAL);
 	assert_int_equal(guest_config_set(&g, "Kernel", "boot/vmlinux", NULL), -EINVAL);
+	assert_int_equal(guest_config_set(&g, "Kernel", "/boot/\xff", NULL), -EINVAL);
 	assert_null(g.kernel);
+	assert_int_equal(guest_config_set(&g, "Kernel", "/boot/\xc3\xa4", NULL), 0);
 	assert_int_equal(guest_config_set(&g, "Kernel", "/boot/vmlinux", NULL), 0);
 	assert_int_equal(guest_config_set(&g, "Kernel", "x", NULL), -EINVAL);
 	assert_string_equal(g.kernel, "/boot/vmlinux");

@@ -1,7 +1,7 @@
 /*
- * The layering of the tree, read from its #include lines: which room may use which, that includes are
- * spelled from the root, and that each foreign library has one home. The rules are those of design.md; a
- * new dependency is a new line here, with its reason in HACKING.md.
+ * The layering of the tree, read from its #include lines: which room may use which, that includes
+ * are spelled from the root, and that each foreign library has one home. The rules are those of
+ * design.md; a new dependency is a new line here, with its reason in HACKING.md.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -55,7 +55,10 @@ static const struct {
 	{"dlfcn.h", "policy/", false},
 };
 
-/* Headers of the C library and the compiler; with them goes all of sys/, and of the kernel's linux/ and asm/. */
+/*
+ * Headers of the C library and the compiler; with them goes all of sys/, and of the kernel's linux/
+ * and asm/.
+ */
 static const char *const libc_headers[] = {
 	/* clang-format off */
 	"assert.h", "byteswap.h", "cpuid.h", "ctype.h", "dirent.h", "elf.h", "endian.h", "err.h",
@@ -137,7 +140,10 @@ static bool is_libc(const char *header)
 	return false;
 }
 
-/* Why the file may not include the foreign header, NULL when it may. Sets *used for the homes it has. */
+/*
+ * Why the file may not include the foreign header, NULL when it may. Sets *used for the homes it
+ * has.
+ */
 static const char *judge_foreign(const char *file, const char *header, bool *used)
 {
 	bool has_home = false;

@@ -1,4 +1,7 @@
-/* The caller of policies and the host states: what a policy may do to memd, which is nothing but propose. */
+/*
+ * The caller of policies and the host states: what a policy may do to memd, which is nothing but
+ * propose.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -246,7 +249,7 @@ static void survives_any_proposal(void **state)
 
 		fake.propose_bytes = proposals[i];
 		fake.scribble = true;
-		fake.reason_byte = 0xff; /* no end, no ASCII */
+		fake.reason_byte = 0xff; /* no end, no UTF-8 */
 		assert_int_equal(policy_host_evaluate(*state, &host, &g, 1, &d, NULL), 0);
 		assert_in_range(d.target_bytes, 256 * MIB, 768 * MIB);
 		assert_true(d.clamps != 0);

@@ -1,6 +1,6 @@
 /*
- * The proportional policy: what it gives in cases worked out by hand, and what holds for any guests. The
- * random mixes come from a generator with fixed seeds, printed; time is virtual.
+ * The proportional policy: what it gives in cases worked out by hand, and what holds for any
+ * guests. The random mixes come from a generator with fixed seeds, printed; time is virtual.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -316,7 +316,10 @@ static void check_bounds(const struct world *w)
 	}
 }
 
-/* Everything that is available is handed out, and not a byte more: rounding costs at most 2 bytes a guest. */
+/*
+ * Everything that is available is handed out, and not a byte more: rounding costs at most 2 bytes a
+ * guest.
+ */
 static void check_sum(const struct world *w, const struct result *r)
 {
 	uint64_t sum = sum_of_targets(w), most = u64_min(available_of(w), r->sum_max);
@@ -326,8 +329,9 @@ static void check_sum(const struct world *w, const struct result *r)
 }
 
 /*
- * Under contention there is one level for all: a guest between its bounds has level * shares; one at its
- * floor would have less, one at its demand more. Compared by pairs, exact but for the rounding.
+ * Under contention there is one level for all: a guest between its bounds has level * shares; one
+ * at its floor would have less, one at its demand more. Compared by pairs, exact but for the
+ * rounding.
  */
 static void check_shares(const struct world *w)
 {
@@ -336,7 +340,7 @@ static void check_shares(const struct world *w)
 		uint64_t target_a = w->decisions[i].target_bytes;
 
 		if (target_a == demand_of(a))
-			continue; /* a could have more: so its part is at least anybody's who is above his floor */
+			continue; /* its part would be more, but it has no use for it */
 		for (size_t j = 0; j < w->n; j++) {
 			const struct memd_guest_view *b = &w->guests[j].view;
 			uint64_t target_b = w->decisions[j].target_bytes;
@@ -381,8 +385,9 @@ static void holds_its_promises_for_any_guests(void **state)
 }
 
 /*
- * One second of the virtual guests: each wants wanted_bytes, holds what its target lets it, and the rest is in
- * swap. Memory beyond the target goes out at 64 MiB a second, and comes in as fast as it likes.
+ * One second of the virtual guests: each wants wanted_bytes, holds what its target lets it, and the
+ * rest is in swap. Memory beyond the target goes out at 64 MiB a second, and comes in as fast as it
+ * likes.
  */
 static void live_a_second(struct world *w)
 {
