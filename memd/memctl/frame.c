@@ -84,7 +84,7 @@ static void legend_figure(FILE *out, const struct style *style, enum paint paint
 	struct json_object *host, const char *key)
 {
 	draw_legend(out, style, paint, name);
-	fprintf(out, " %-7s", DRAW_SIZE(figure_u64(host, key)));
+	fprintf(out, " %-6s", DRAW_SIZE(figure_u64(host, key)));
 }
 
 static void draw_host(
@@ -113,15 +113,17 @@ static void draw_host(
 
 	frame_host_bar(out, style, host, columns);
 	fputs("\nin use  ", out);
-	legend_figure(out, style, PAINT_PRIVATE, "private", host, "guest_private_bytes");
-	legend_figure(out, style, PAINT_SHARED, "pool", host, "pool_bytes");
-	legend_figure(out, style, PAINT_SWAP_RAM, "zram", host, "swap_occupied_bytes");
+	legend_figure(out, style, PAINT_PRIVATE, "private ", host, "guest_private_bytes");
+	legend_figure(out, style, PAINT_SHARED, "pool      ", host, "pool_bytes");
+	legend_figure(out, style, PAINT_SWAP_RAM, "zram    ", host, "swap_occupied_bytes");
 	legend_figure(out, style, PAINT_OVERHEAD, "overhead", host, "overhead_bytes");
+	draw_marker(out, style);
+	fputs(" budget", out);
 	fputs("\nsaved   ", out);
-	legend_figure(out, style, PAINT_SAVED_SHARING, "sharing", host, "saved_sharing_bytes");
+	legend_figure(out, style, PAINT_SAVED_SHARING, "sharing ", host, "saved_sharing_bytes");
 	legend_figure(out, style, PAINT_ZERO, "zero pages", host, "saved_zero_bytes");
-	legend_figure(out, style, PAINT_BALLOON, "balloon", host, "saved_balloon_bytes");
-	legend_figure(out, style, PAINT_SWAPPED, "paging", host, "saved_paging_bytes");
+	legend_figure(out, style, PAINT_BALLOON, "balloon ", host, "saved_balloon_bytes");
+	legend_figure(out, style, PAINT_SWAPPED, "paging  ", host, "saved_paging_bytes");
 	fputs("\n\n", out);
 }
 
