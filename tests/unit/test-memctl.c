@@ -1,7 +1,5 @@
 /* memctl as a user meets it: the program run against fake-memd on a private bus. */
-#include <fcntl.h>
 #include <json-c/json.h>
-#include <libgen.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,21 +9,12 @@
 #include <string.h>
 #include <sys/wait.h>
 
-#include "memd/base/clock.h"
-#include "memd/base/fd.h"
 #include "memd/memctl/memctl.h"
+#include "tests/unit/memctl-env.h"
 
 #define ARGUMENTS_MAX 12
-#define OUTPUT_MAX    (256 * 1024)
-#define BUILD_MAX     1024
-#define TEXT_MAX      (4 * BUILD_MAX) /* a path below the build, with what stands before and after it */
 
-static struct {
-	char build[BUILD_MAX]; /* build/PRESET */
-	char directory[64]; /* the bus's socket and memctl's output */
-	char address[96];
-	pid_t bus, memd;
-} env;
+static struct memctl_env env;
 
 /* What one run of memctl left. */
 struct outcome {
@@ -40,34 +29,11 @@ static void outcome_done(struct outcome *o)
 }
 #define _cleanup_outcome_ _cleanup_(outcome_done)
 
-static pid_t spawn(const char *const argv[], const char *out, const char *err)
-{
-	pid_t pid = fork();
-
-	if (pid == 0) {
-		int null = open("/dev/null", O_RDONLY);
-		int to_out = open(out, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-		int to_err = open(err, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-
-		dup2(null, STDIN_FILENO);
-		dup2(to_out, STDOUT_FILENO);
-		dup2(to_err, STDERR_FILENO);
-		setenv("MEMD_BUS", env.address, 1);
-		setenv("LC_ALL", "C", 1);
-		execvp(argv[0], (char *const *)argv);
-		_exit(127);
-	}
-	return pid;
-}
-
 static char *read_output(const char *name)
 {
-	char path[TEXT_MAX];
-	char *text = NULL;
-	size_t size;
+	char *text = memctl_env_read(&env, name);
 
-	snprintf(path, sizeof(path), "%s/%s", env.directory, name);
-	assert_int_equal(fd_read_file_at(AT_FDCWD, path, OUTPUT_MAX, &text, &size), 0);
+	assert_non_null(text);
 	return text;
 }
 
@@ -83,18 +49,16 @@ static int exit_code(pid_t pid)
 /* Runs memctl with the words of `line`, separated by single blanks. */
 static struct outcome memctl(const char *line)
 {
-	char program[TEXT_MAX], out[TEXT_MAX], err[TEXT_MAX], words[512];
+	char program[MEMCTL_ENV_TEXT_MAX], words[512];
 	const char *argv[ARGUMENTS_MAX + 2] = {program};
 	char *rest = words;
 	struct outcome o;
 
 	snprintf(program, sizeof(program), "%s/memd/memctl", env.build);
-	snprintf(out, sizeof(out), "%s/out", env.directory);
-	snprintf(err, sizeof(err), "%s/err", env.directory);
 	snprintf(words, sizeof(words), "%s", line);
 	for (unsigned i = 1; i <= ARGUMENTS_MAX && rest && *rest; i++)
 		argv[i] = strsep(&rest, " ");
-	o.code = exit_code(spawn(argv, out, err));
+	o.code = exit_code(memctl_env_spawn(&env, argv, "out", "err"));
 	o.out = read_output("out");
 	o.err = read_output("err");
 	return o;
@@ -433,69 +397,14 @@ static void memd_gone_from_its_bus_is_exit_3_and_says_how_to_start_it(void **sta
 	assert_int_equal(number(json_object_object_get(object, "error"), "exit_code"), 3);
 }
 
-/* Waits up to 10 s for a file to hold text. */
-static int wait_for_output(const char *name)
-{
-	for (unsigned i = 0; i < 1000; i++) {
-		_cleanup_free_ char *text = read_output(name);
-
-		if (*text)
-			return 0;
-		clock_sleep_us(10 * US_PER_MS);
-	}
-	return -1;
-}
-
 static int start(void **state)
 {
-	char config[TEXT_MAX], address[128], fake[TEXT_MAX], out[TEXT_MAX], err[TEXT_MAX];
-	const char *bus_argv[] = {
-		"dbus-daemon", config, address, "--nofork", "--print-address", NULL};
-	const char *fake_argv[] = {fake, env.address, "3", NULL};
-	ssize_t n = readlink("/proc/self/exe", env.build, sizeof(env.build) - 1);
-
-	if (n < 0)
-		return -1;
-	for (unsigned i = 0; i < 3; i++) /* build/PRESET/tests/unit/test-memctl */
-		dirname(env.build);
-	snprintf(env.directory, sizeof(env.directory), "/tmp/test-memctl.XXXXXX");
-	if (!mkdtemp(env.directory))
-		return -1;
-	snprintf(env.address, sizeof(env.address), "unix:path=%s/bus", env.directory);
-	snprintf(
-		config, sizeof(config), "--config-file=%s/../../tests/private-bus.conf", env.build);
-	snprintf(address, sizeof(address), "--address=%s", env.address);
-	snprintf(fake, sizeof(fake), "%s/tests/unit/fake-memd", env.build);
-	snprintf(out, sizeof(out), "%s/bus-out", env.directory);
-	snprintf(err, sizeof(err), "%s/bus-err", env.directory);
-	fclose(fopen(out, "w"));
-	env.bus = spawn(bus_argv, out, err);
-	if (wait_for_output("bus-out") < 0)
-		return -1;
-	snprintf(out, sizeof(out), "%s/memd-out", env.directory);
-	snprintf(err, sizeof(err), "%s/memd-err", env.directory);
-	fclose(fopen(out, "w"));
-	env.memd = spawn(fake_argv, out, err);
-	return wait_for_output("memd-out");
+	return memctl_env_start(&env, 3);
 }
 
 static int stop(void **state)
 {
-	static const char *const files[] = {
-		"out", "err", "bus-out", "bus-err", "memd-out", "memd-err", "bus"};
-	char path[TEXT_MAX];
-
-	if (env.memd > 0)
-		kill(env.memd, SIGTERM);
-	if (env.bus > 0)
-		kill(env.bus, SIGTERM);
-	while (wait(NULL) > 0)
-		;
-	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
-		snprintf(path, sizeof(path), "%s/%s", env.directory, files[i]);
-		unlink(path);
-	}
-	return rmdir(env.directory);
+	return memctl_env_stop(&env);
 }
 
 int main(void)
