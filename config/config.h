@@ -74,7 +74,6 @@ struct host_config {
 	uint64_t share_target_time_us; /* of one pass over a guest */
 	/* [Reclaim] */
 	bool paging;
-	uint64_t cold_time_us; /* not touched for so long: may be paged out ahead of need */
 	/* [Policy NAME] */
 	struct config_policy *policies;
 	size_t n_policies;

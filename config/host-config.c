@@ -44,8 +44,6 @@ static const struct schema_key host_keys[] = {
 	KEY("Share", "ShareScanTargetTime", SCHEMA_TIME, share_target_time_us, "200s",
 		.min = US_PER_S, .max = DAY_US),
 	KEY("Reclaim", "Paging", SCHEMA_BOOL, paging, "yes"),
-	KEY("Reclaim", "ColdTime", SCHEMA_TIME, cold_time_us, "2min",
-		.min = US_PER_S, .max = DAY_US),
 };
 /* clang-format on */
 

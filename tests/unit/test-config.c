@@ -112,7 +112,6 @@ static void assert_host_equal(const struct host_config *a, const struct host_con
 	assert_int_equal(a->share_max_cpu_bp, b->share_max_cpu_bp);
 	assert_int_equal(a->share_target_time_us, b->share_target_time_us);
 	assert_int_equal(a->paging, b->paging);
-	assert_int_equal(a->cold_time_us, b->cold_time_us);
 	assert_int_equal(a->n_policies, b->n_policies);
 }
 
@@ -176,7 +175,7 @@ static void ships_a_file_that_says_the_defaults(void **state)
 	assert_host_equal(&shipped, &builtin);
 	host_config_done(&shipped);
 
-	assert_int_equal(switch_on(text), 13); /* all that there are */
+	assert_int_equal(switch_on(text), 12); /* all that there are */
 	write_file("memd.conf", text);
 	assert_int_equal(load_host(&shipped, &e), 0);
 	assert_host_equal(&shipped, &builtin);
@@ -195,7 +194,7 @@ static void reads_every_key_of_memd_conf(void **state)
 		"VmmPath=/opt/memd-vmm\nPoolPath=/opt/memd-pool\nKeepGuests=yes\nCgroup=off\n"
 		"CgroupName=test.1\n"
 		"[Share]\nMode=zero-only\nShareScanMaxCpu=12.5%\nShareScanTargetTime=1min\n"
-		"[Reclaim]\nPaging=no\nColdTime=30s\n");
+		"[Reclaim]\nPaging=no\n");
 	assert_int_equal(load_host(&c, &e), 0);
 	assert_int_equal(config_size_resolve(c.budget, 5), GIB);
 	assert_int_equal(c.tick_us, 500000);
@@ -209,7 +208,6 @@ static void reads_every_key_of_memd_conf(void **state)
 	assert_int_equal(c.share_max_cpu_bp, 1250);
 	assert_int_equal(c.share_target_time_us, 60 * US_PER_S);
 	assert_false(c.paging);
-	assert_int_equal(c.cold_time_us, 30 * US_PER_S);
 	host_config_done(&c);
 }
 
