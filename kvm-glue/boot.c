@@ -48,7 +48,7 @@ static int file_bytes(int fd, uint64_t *ret_bytes)
 static int load_kernel(const struct boot_request *q, const struct guest_ram *ram,
 	struct boot_elf *ret, struct error *e)
 {
-	uint64_t bytes;
+	uint64_t bytes = 0;
 	void *image;
 	int r;
 
@@ -75,7 +75,7 @@ static int load_initrd(const struct boot_request *q, const struct guest_ram *ram
 	uint64_t kernel_end_gpa, struct boot_info *info, struct error *e)
 {
 	const struct guest_ram_range *ranges;
-	uint64_t bytes, end_gpa, gpa;
+	uint64_t bytes = 0, end_gpa, gpa;
 	int r;
 
 	if (q->initrd_fd < 0)

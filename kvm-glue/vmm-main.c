@@ -83,9 +83,9 @@ int main(int argc, char *argv[])
 {
 	struct options options;
 	struct error e = {0};
-	struct vmm *vmm;
+	struct vmm *vmm = NULL;
 	char ident[32 + VMM_NAME_MAX];
-	int r, listen_fd;
+	int r, listen_fd = -1;
 
 	r = options_parse(argc, argv, &options, &e);
 	snprintf(ident, sizeof(ident), "memd-vmm %s", options.name ? options.name : "");
