@@ -17,7 +17,7 @@
 static pid_t parent_of(const char *pid)
 {
 	_cleanup_free_ char *text = NULL;
-	char path[64];
+	char path[300]; /* a name of a directory and what surrounds it */
 	const char *rest;
 	int parent;
 	size_t size;
@@ -60,7 +60,7 @@ static uint64_t memfd_bytes(const char *pid)
 static int is_pool(const char *pid)
 {
 	_cleanup_free_ char *name = NULL;
-	char path[64];
+	char path[300]; /* a name of a directory and what surrounds it */
 	size_t size;
 
 	snprintf(path, sizeof(path), "/proc/%s/comm", pid);
