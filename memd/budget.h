@@ -1,0 +1,66 @@
+/*
+ * Where the wall stands: the limit of the guests' cgroup, how much has to go out for it, and which
+ * guest waits when that does not help. Pure: figures and time come in.
+ *
+ * DOC: a budget that holds while guests fill up
+ *
+ * The budget has to hold everything: what is in the guests' cgroup, and beside it the pools' files,
+ * memd's own processes and what zram occupies. So the limit of the cgroup is the budget less what
+ * is outside, less a reserve; and since each page that the kernel reclaims at the limit makes zram
+ * grow (by about half a page), the limit moves down ahead of that growth: by what zram grew lately,
+ * projected over the time it takes to act.
+ *
+ * A limit below the present usage cannot be set (v1) or only throttles (v2): the difference has to
+ * be paged out first, and each page that goes is taken at once by whoever waits at the limit. So
+ * while the host is over the budget the guests that grow beyond their targets are paused, the
+ * largest excess first, and resumed when there is room again, the least excess first. A pause is
+ * short while swap has room: what is paged out meanwhile is their own.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct budget_figures {
+	uint64_t now_us;
+	uint64_t budget_bytes;
+	uint64_t usage_bytes; /* of the guests' cgroup */
+	uint64_t
+		outside_bytes; /* pools, memd's processes: what the budget holds beside guests and swap */
+	uint64_t zram_bytes; /* our part of what zram occupies */
+};
+
+/* Kept between calls. Zero it. */
+struct budget {
+	uint64_t last_us;
+	uint64_t last_zram_bytes;
+	uint64_t zram_growth; /* bytes a second: rises at once, falls by half each call */
+};
+
+struct budget_decision {
+	uint64_t used_bytes; /* usage + outside + zram */
+	uint64_t limit_bytes; /* for the guests' cgroup; may be below the usage */
+	uint64_t excess_bytes; /* of usage over the limit: to be paged out */
+	bool near; /* look again soon (fast tick) */
+	bool over; /* somebody has to wait */
+	bool room; /* somebody may go on */
+};
+
+void budget_decide(struct budget *b, const struct budget_figures *in, struct budget_decision *ret);
+
+/* A guest as a candidate for a pause. */
+struct budget_guest {
+	uint64_t cost_bytes;
+	uint64_t target_bytes;
+	bool paused; /* by us */
+	bool running;
+	uint64_t since_us; /* of the pause */
+};
+#define BUDGET_NOBODY SIZE_MAX
+/*
+ * The running guest that is most over its target (or, when none is, least under it). BUDGET_NOBODY.
+ */
+size_t budget_choose_pause(const struct budget_guest *guests, size_t n);
+/* The guest paused by us, at least 500 ms ago, that is least over its target. BUDGET_NOBODY. */
+size_t budget_choose_resume(const struct budget_guest *guests, size_t n, uint64_t now_us);

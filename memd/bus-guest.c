@@ -1,0 +1,324 @@
+/* The objects of the guests: /org/memd1/guest/NAME (sd_bus_path_encode). Decides nothing. */
+#include <string.h>
+
+#include "memd/base/units.h"
+#include "memd/bus-internal.h"
+
+/* Everything that a guest's object shows, in the types of D-Bus; filled before it is read. */
+struct guest_figures {
+	struct guest *guest;
+	const char *name;
+	const char *state;
+	const char *state_reason;
+	const char *share_group;
+	const char *target_reason;
+	const char *console_path;
+	uint32_t pid;
+	uint32_t n_vcpus;
+	uint32_t shares;
+	uint32_t mismatch_bp;
+	int32_t target_fixed;
+	int32_t balloon_ready;
+	uint64_t configured_bytes;
+	uint64_t min_bytes;
+	uint64_t max_bytes;
+	uint64_t target_bytes;
+	uint64_t balloon_target_bytes;
+	uint64_t balloon_bytes;
+	uint64_t guest_available_bytes;
+	uint64_t guest_free_bytes;
+	uint64_t guest_total_bytes;
+	uint64_t major_faults;
+	uint64_t refault_bytes;
+	uint64_t scan_passes;
+	uint64_t scan_cpu_us;
+	uint64_t mappings;
+	uint64_t device_needs_reset;
+	uint64_t emulation_completed;
+	uint64_t memory_waits;
+	struct ledger_guest ledger;
+};
+
+/* What hangs on guest->bus. */
+struct bus_guest {
+	struct guest_figures figures;
+	uint64_t published[BUS_PROPERTIES_MAX];
+};
+
+/* What the guest did not say is 0 on the bus. */
+static uint64_t claimed(uint64_t bytes)
+{
+	return bytes == UINT64_MAX ? 0 : bytes;
+}
+
+static void fill(struct guest *g, struct guest_figures *f)
+{
+	const struct vmm_stats *s = &g->sample.after;
+
+	*f = (struct guest_figures){
+		.guest = g,
+		.name = g->name,
+		.state = guest_state_name(g->state),
+		.state_reason = g->state_reason,
+		.share_group = g->config.share_group,
+		.target_reason = g->target_reason,
+		.console_path = g->console_path,
+		.pid = (uint32_t)g->child.pid,
+		.n_vcpus = g->config.n_vcpus,
+		.shares = g->config.shares,
+		.mismatch_bp = g->ledger.mismatch_bp,
+		.target_fixed = g->fixed_bytes != 0,
+		.balloon_ready = s->balloon_ready != 0,
+		.configured_bytes = g->config.memory_bytes,
+		.min_bytes = g->min_bytes,
+		.max_bytes = g->max_bytes,
+		.target_bytes = g->target_bytes,
+		.balloon_target_bytes = s->balloon_target_pages * PAGE_BYTES,
+		.balloon_bytes = s->balloon_actual_pages * PAGE_BYTES,
+		.guest_available_bytes = claimed(s->guest_available_bytes),
+		.guest_free_bytes = claimed(s->guest_free_bytes),
+		.guest_total_bytes = claimed(s->guest_total_bytes),
+		.major_faults = claimed(s->guest_major_faults),
+		.refault_bytes = g->reclaim.refault_pages * PAGE_BYTES,
+		.scan_passes = s->scan_passes,
+		.scan_cpu_us = s->scan_cpu_us,
+		.mappings = s->ram_mappings,
+		.device_needs_reset = s->device_needs_reset,
+		.emulation_completed = s->emulation_completed,
+		.memory_waits = s->memory_waits,
+		.ledger = g->ledger,
+	};
+}
+
+/* The guest's figures, fresh; NULL for want of memory. */
+static struct bus_guest *refresh(struct guest *g)
+{
+	struct bus_guest *shown = g->bus;
+
+	if (!shown)
+		shown = g->bus = calloc(1, sizeof(*shown));
+	if (shown)
+		fill(g, &shown->figures);
+	return shown;
+}
+
+char *bus_guest_path(const struct guest *g)
+{
+	char *path;
+
+	return sd_bus_path_encode(BUS_GUEST_PATH, g->name, &path) < 0 ? NULL : path;
+}
+
+static int method_set_target(sd_bus_message *message, void *userdata, sd_bus_error *error)
+{
+	struct guest *g = ((struct guest_figures *)userdata)->guest;
+	struct refusal refusal = {0};
+	uint64_t bytes;
+	int r;
+
+	r = sd_bus_message_read(message, "t", &bytes);
+	if (r < 0)
+		return r;
+	if (bytes == 0) /* which would mean automatic */
+		r = refusal_set(&refusal, REFUSAL_BELOW_FLOOR, -ERANGE,
+			"0 is below the floor of guest %s; ClearTarget makes it automatic",
+			g->name);
+	else
+		r = manager_set_target(g->environment->context, g, bytes, &refusal);
+	return r < 0 ? bus_refuse(message, r, &refusal) : sd_bus_reply_method_return(message, NULL);
+}
+
+static int method_clear_target(sd_bus_message *message, void *userdata, sd_bus_error *error)
+{
+	struct guest *g = ((struct guest_figures *)userdata)->guest;
+	struct refusal refusal = {0};
+	int r = manager_set_target(g->environment->context, g, 0, &refusal);
+
+	return r < 0 ? bus_refuse(message, r, &refusal) : sd_bus_reply_method_return(message, NULL);
+}
+
+/*
+ * Answers at once when the request was refused; otherwise bus_answer_done does, with the reference
+ * taken before.
+ */
+static int answer_later(sd_bus_message *message, int r, const struct refusal *refusal)
+{
+	if (r < 0)
+		bus_answer_done(message, r, refusal);
+	return 1;
+}
+
+static int method_pause(sd_bus_message *message, void *userdata, sd_bus_error *error)
+{
+	struct guest *g = ((struct guest_figures *)userdata)->guest;
+	struct refusal refusal = {0};
+	int r = guest_pause(g, GUEST_PAUSER_OPERATOR, "by the operator", bus_answer_done,
+		sd_bus_message_ref(message), &refusal);
+
+	return answer_later(message, r, &refusal);
+}
+
+static int method_resume(sd_bus_message *message, void *userdata, sd_bus_error *error)
+{
+	struct guest *g = ((struct guest_figures *)userdata)->guest;
+	struct refusal refusal = {0};
+	int r = guest_resume(
+		g, GUEST_PAUSER_OPERATOR, bus_answer_done, sd_bus_message_ref(message), &refusal);
+
+	return answer_later(message, r, &refusal);
+}
+
+static int method_power_button(sd_bus_message *message, void *userdata, sd_bus_error *error)
+{
+	struct guest *g = ((struct guest_figures *)userdata)->guest;
+	struct refusal refusal = {0};
+	int r = guest_power_button(g, bus_answer_done, sd_bus_message_ref(message), &refusal);
+
+	return answer_later(message, r, &refusal);
+}
+
+static int method_stop(sd_bus_message *message, void *userdata, sd_bus_error *error)
+{
+	struct guest *g = ((struct guest_figures *)userdata)->guest;
+	struct refusal refusal = {0};
+	int force, r;
+
+	r = sd_bus_message_read(message, "b", &force);
+	if (r < 0)
+		return r;
+	r = guest_stop(g, force ? GUEST_STOP_FORCE : GUEST_STOP_ORDERLY, bus_answer_done,
+		sd_bus_message_ref(message));
+	return answer_later(message, r, &refusal);
+}
+
+#define CONSTANT(name, type, field)                                                                \
+	SD_BUS_PROPERTY(name, type, NULL, offsetof(struct guest_figures, field),                   \
+		SD_BUS_VTABLE_PROPERTY_CONST)
+#define FIGURE(name, type, field)                                                                  \
+	SD_BUS_PROPERTY(name, type, NULL, offsetof(struct guest_figures, field),                   \
+		SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE)
+
+static const sd_bus_vtable guest_vtable[] = {
+	SD_BUS_VTABLE_START(0),
+	SD_BUS_METHOD_WITH_ARGS(
+		"SetTarget", SD_BUS_ARGS("t", bytes), SD_BUS_NO_RESULT, method_set_target, 0),
+	SD_BUS_METHOD_WITH_ARGS(
+		"ClearTarget", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, method_clear_target, 0),
+	SD_BUS_METHOD_WITH_ARGS("Pause", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, method_pause, 0),
+	SD_BUS_METHOD_WITH_ARGS("Resume", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, method_resume, 0),
+	SD_BUS_METHOD_WITH_ARGS(
+		"PowerButton", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, method_power_button, 0),
+	SD_BUS_METHOD_WITH_ARGS("Stop", SD_BUS_ARGS("b", force), SD_BUS_NO_RESULT, method_stop, 0),
+	SD_BUS_SIGNAL_WITH_ARGS(
+		"StateChanged", SD_BUS_ARGS("s", old_state, "s", new_state, "s", reason), 0),
+	CONSTANT("Name", "s", name),
+	CONSTANT("Vcpus", "u", n_vcpus),
+	CONSTANT("ShareGroup", "s", share_group),
+	CONSTANT("Shares", "u", shares),
+	CONSTANT("ConfiguredBytes", "t", configured_bytes),
+	CONSTANT("MinBytes", "t", min_bytes),
+	CONSTANT("MaxBytes", "t", max_bytes),
+	CONSTANT("ConsolePath", "s", console_path),
+	FIGURE("State", "s", state),
+	FIGURE("StateReason", "s", state_reason),
+	FIGURE("Pid", "u", pid),
+	FIGURE("TargetBytes", "t", target_bytes),
+	FIGURE("TargetFixed", "b", target_fixed),
+	FIGURE("TargetReason", "s", target_reason),
+	FIGURE("ResidentBytes", "t", ledger.resident_bytes),
+	FIGURE("PrivateBytes", "t", ledger.private_bytes),
+	FIGURE("SharedBytes", "t", ledger.shared_bytes),
+	FIGURE("SharedCostBytes", "t", ledger.shared_cost_bytes),
+	FIGURE("SwappedBytes", "t", ledger.swapped_bytes),
+	FIGURE("HoleUntouchedBytes", "t", ledger.hole_untouched_bytes),
+	FIGURE("HoleZeroBytes", "t", ledger.hole_zero_bytes),
+	FIGURE("HoleBalloonBytes", "t", ledger.hole_balloon_bytes),
+	FIGURE("HoleReportedBytes", "t", ledger.hole_reported_bytes),
+	FIGURE("OverheadBytes", "t", ledger.overhead_bytes),
+	FIGURE("SavedSharingBytes", "t", ledger.saved_sharing_bytes),
+	FIGURE("SavedZeroBytes", "t", ledger.saved_zero_bytes),
+	FIGURE("SavedBalloonBytes", "t", ledger.saved_balloon_bytes),
+	FIGURE("SavedPagingBytes", "t", ledger.saved_paging_bytes),
+	FIGURE("BalloonTargetBytes", "t", balloon_target_bytes),
+	FIGURE("BalloonBytes", "t", balloon_bytes),
+	FIGURE("BalloonReady", "b", balloon_ready),
+	FIGURE("GuestAvailableBytes", "t", guest_available_bytes),
+	FIGURE("GuestFreeBytes", "t", guest_free_bytes),
+	FIGURE("GuestTotalBytes", "t", guest_total_bytes),
+	FIGURE("MajorFaults", "t", major_faults),
+	FIGURE("RefaultBytes", "t", refault_bytes),
+	FIGURE("ScanPasses", "t", scan_passes),
+	FIGURE("ScanCpuUSec", "t", scan_cpu_us),
+	FIGURE("Mappings", "t", mappings),
+	FIGURE("DeviceNeedsReset", "t", device_needs_reset),
+	FIGURE("EmulationCompleted", "t", emulation_completed),
+	FIGURE("MemoryWaits", "t", memory_waits),
+	FIGURE("LedgerMismatchBasisPoints", "u", mismatch_bp),
+	SD_BUS_VTABLE_END,
+};
+_Static_assert(ARRAY_SIZE(guest_vtable) <= BUS_PROPERTIES_MAX, "raise BUS_PROPERTIES_MAX");
+
+void bus_guest_publish(struct bus *b, struct guest *g)
+{
+	struct bus_guest *shown = refresh(g);
+	_cleanup_free_ char *path = bus_guest_path(g);
+
+	if (shown && path)
+		bus_emit_changed(b->connection, path, BUS_GUEST, guest_vtable, &shown->figures,
+			shown->published);
+}
+
+static int find_guest(sd_bus *connection, const char *path, const char *interface, void *userdata,
+	void **ret_found, sd_bus_error *error)
+{
+	struct bus *b = userdata;
+	_cleanup_free_ char *name = NULL;
+	struct bus_guest *shown;
+	struct guest *g;
+	int r;
+
+	r = sd_bus_path_decode(path, BUS_GUEST_PATH, &name);
+	if (r <= 0)
+		return r;
+	g = manager_find_guest(b->manager, name);
+	if (!g)
+		return 0;
+	shown = refresh(g);
+	if (!shown)
+		return -ENOMEM;
+	*ret_found = &shown->figures;
+	return 1;
+}
+
+static int list_guests(sd_bus *connection, const char *prefix, void *userdata, char ***ret_nodes,
+	sd_bus_error *error)
+{
+	struct bus *b = userdata;
+	size_t n = b->manager->n_guests;
+	char **nodes = calloc(n + 1, sizeof(*nodes));
+
+	if (!nodes)
+		return -ENOMEM;
+	for (size_t i = 0; i < n; i++) {
+		nodes[i] = bus_guest_path(b->manager->guests[i]);
+		if (nodes[i])
+			continue;
+		while (i-- > 0)
+			free(nodes[i]);
+		free(nodes);
+		return -ENOMEM;
+	}
+	*ret_nodes = nodes;
+	return 0;
+}
+
+int bus_guest_add_objects(struct bus *b)
+{
+	int r;
+
+	r = sd_bus_add_fallback_vtable(
+		b->connection, NULL, BUS_GUEST_PATH, BUS_GUEST, guest_vtable, find_guest, b);
+	if (r < 0)
+		return r;
+	return sd_bus_add_node_enumerator(b->connection, NULL, BUS_GUEST_PATH, list_guests, b);
+}

@@ -1,0 +1,225 @@
+/* What is said to a running memd-vmm, and what its answers change. */
+#include <stdio.h>
+#include <string.h>
+
+#include "memd/base/clock.h"
+#include "memd/base/log.h"
+#include "memd/base/units.h"
+#include "memd/guest-internal.h"
+
+#define COMMAND_TIMEOUT_US (5 * US_PER_S)
+
+struct guest_command {
+	struct guest_command *next;
+	struct guest *guest;
+	enum vmm_message_type type;
+	guest_done_fn done; /* NULL: nobody waits */
+	void *context;
+};
+
+static void unlink_command(struct guest_command *command)
+{
+	struct guest_command **p = &command->guest->commands;
+
+	while (*p != command)
+		p = &(*p)->next;
+	*p = command->next;
+}
+
+static void finish(struct guest_command *command, int result, const struct error *why)
+{
+	struct refusal refusal = {.kind = REFUSAL_FAILED};
+
+	if (command->done) {
+		if (why)
+			refusal.error = *why;
+		command->done(command->context, result, &refusal);
+	}
+	free(command);
+}
+
+void guest_fail_commands(struct guest *g)
+{
+	struct guest_command *command;
+	struct error why = {0};
+
+	error_set(&why, -ECONNRESET, "guest %s ended", g->name);
+	while ((command = g->commands)) {
+		g->commands = command->next;
+		finish(command, -ECONNRESET, &why);
+	}
+}
+
+static void apply(struct guest *g, enum vmm_message_type type, int result)
+{
+	switch (type) {
+	case VMM_PAUSE:
+		if (result == 0)
+			guest_enter_state(g, GUEST_PAUSED, "");
+		break;
+	case VMM_RESUME:
+		if (result == 0 && g->state == GUEST_PAUSED)
+			guest_enter_state(g, GUEST_RUNNING, "");
+		break;
+	case VMM_ATTACH_POOL:
+		g->attaching = false;
+		break;
+	case VMM_SET_BALLOON:
+		g->balloon_sending = false;
+		if (result < 0)
+			g->balloon_target_bytes = UINT64_MAX; /* unknown: sent again */
+		break;
+	default:
+		break;
+	}
+}
+
+static void on_done(void *context, int error, const struct ipc_message *reply)
+{
+	struct guest_command *command = context;
+	struct guest *g = command->guest;
+	struct error why = {0};
+	int result;
+
+	unlink_command(command);
+	result = vmm_link_parse_done(error, reply, &why);
+	error_prefix(&why, "guest %s", g->name);
+	if (result < 0 && !command->done)
+		log_warning("%s (message %d)", why.text, (int)command->type);
+	apply(g, command->type, result);
+	finish(command, result, &why);
+}
+
+/* fd stays the caller's. Negative errno: done is not called. */
+static int send(struct guest *g, enum vmm_message_type type, const void *payload, size_t size,
+	int fd, guest_done_fn done, void *context)
+{
+	struct guest_command *command;
+	int r;
+
+	if (!guest_is_up(g))
+		return -ENOTCONN;
+	command = malloc(sizeof(*command));
+	if (!command)
+		return -ENOMEM;
+	*command = (struct guest_command){
+		.guest = g,
+		.type = type,
+		.done = done,
+		.context = context,
+	};
+	r = vmm_link_command(
+		g->link, type, payload, size, fd, COMMAND_TIMEOUT_US, on_done, command);
+	if (r < 0) {
+		free(command);
+		return r;
+	}
+	command->next = g->commands;
+	g->commands = command;
+	return 0;
+}
+
+static int refuse_unsent(struct guest *g, int r, struct refusal *refusal)
+{
+	if (r == -ENOTCONN)
+		return refusal_set(refusal, REFUSAL_NOT_RUNNING, r, "guest %s is %s", g->name,
+			guest_state_name(g->state));
+	return refusal_set(refusal, REFUSAL_BUSY, r,
+		"the memd-vmm of guest %s does not take commands now (%s); try again", g->name,
+		strerror(-r));
+}
+
+static bool *pause_flag(struct guest *g, enum guest_pauser who)
+{
+	return who == GUEST_PAUSER_HOST ? &g->paused_by_host : &g->paused_by_operator;
+}
+
+int guest_pause(struct guest *g, enum guest_pauser who, const char *reason, guest_done_fn done,
+	void *context, struct refusal *refusal)
+{
+	int r;
+
+	if (g->state != GUEST_RUNNING && g->state != GUEST_PAUSED)
+		return refusal_set(refusal, REFUSAL_NOT_RUNNING, -ENOTCONN, "guest %s is %s",
+			g->name, guest_state_name(g->state));
+	/* Asking again one that is paused does no harm, and gives everybody the same answer. */
+	r = send(g, VMM_PAUSE, NULL, 0, -1, done, context);
+	if (r < 0)
+		return refuse_unsent(g, r, refusal);
+	*pause_flag(g, who) = true;
+	if (who == GUEST_PAUSER_HOST)
+		g->paused_us = clock_monotonic_us();
+	snprintf(g->pause_reason, sizeof(g->pause_reason), "%s", reason);
+	return 0;
+}
+
+int guest_resume(struct guest *g, enum guest_pauser who, guest_done_fn done, void *context,
+	struct refusal *refusal)
+{
+	enum guest_pauser other =
+		who == GUEST_PAUSER_HOST ? GUEST_PAUSER_OPERATOR : GUEST_PAUSER_HOST;
+	int r;
+
+	*pause_flag(g, who) = false;
+	if (*pause_flag(g, other))
+		return refusal_set(refusal, REFUSAL_BUSY, -EBUSY, "guest %s stays paused: %s",
+			g->name,
+			other == GUEST_PAUSER_HOST
+				? "the host is short of memory; it goes on when there is room"
+				: "the operator paused it; `memctl resume` lets it go on");
+	if (g->state != GUEST_RUNNING && g->state != GUEST_PAUSED)
+		return refusal_set(refusal, REFUSAL_NOT_RUNNING, -ENOTCONN, "guest %s is %s",
+			g->name, guest_state_name(g->state));
+	r = send(g, VMM_RESUME, NULL, 0, -1, done, context);
+	return r < 0 ? refuse_unsent(g, r, refusal) : 0;
+}
+
+void guest_unpause(struct guest *g)
+{
+	g->paused_by_host = g->paused_by_operator = false;
+	send(g, VMM_RESUME, NULL, 0, -1, NULL, NULL);
+}
+
+int guest_power_button(struct guest *g, guest_done_fn done, void *context, struct refusal *refusal)
+{
+	int r = send(g, VMM_POWER_BUTTON, NULL, 0, -1, done, context);
+
+	return r < 0 ? refuse_unsent(g, r, refusal) : 0;
+}
+
+int guest_send_quit(struct guest *g)
+{
+	return send(g, VMM_QUIT, NULL, 0, -1, NULL, NULL);
+}
+
+void guest_send_balloon(struct guest *g, uint64_t bytes)
+{
+	struct vmm_set_balloon balloon = {.target_pages = bytes / PAGE_BYTES};
+
+	if (bytes == g->balloon_target_bytes || g->balloon_sending)
+		return;
+	if (send(g, VMM_SET_BALLOON, &balloon, sizeof(balloon), -1, NULL, NULL) < 0)
+		return;
+	g->balloon_sending = true;
+	g->balloon_target_bytes = bytes;
+}
+
+void guest_send_scan(struct guest *g, const struct vmm_set_scan *scan)
+{
+	int r = send(g, VMM_SET_SCAN, scan, sizeof(*scan), -1, NULL, NULL);
+
+	if (r < 0)
+		log_warning("guest %s: cannot set up its scanner: %s", g->name, strerror(-r));
+}
+
+void guest_attach_pool(struct guest *g)
+{
+	_cleanup_close_ int fd = -1;
+
+	if (!g->group || g->attaching || !guest_is_up(g))
+		return;
+	fd = pool_group_connect(g->group);
+	if (fd < 0)
+		return;
+	g->attaching = send(g, VMM_ATTACH_POOL, NULL, 0, fd, NULL, NULL) == 0;
+}

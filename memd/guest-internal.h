@@ -1,0 +1,22 @@
+/* Between guest.c and guest-command.c only. */
+#pragma once
+
+#include "memd/guest.h"
+
+DEFINE_CLEANUP(struct guest *, guest_free)
+
+/* Changes state and reason, logs, and tells the environment, unless nothing changes. */
+void guest_set_state(struct guest *g, enum guest_state state, const char *reason);
+/* What memd-vmm says about its state, with all that follows. */
+void guest_enter_state(struct guest *g, enum guest_state state, const char *reason);
+/* Closes the connection; everything under way on it ends without success. */
+void guest_disconnect(struct guest *g);
+
+int guest_add_waiter(struct guest_waiter **list, guest_done_fn done, void *context);
+void guest_answer_waiters(struct guest_waiter **list, int result, const struct refusal *refusal);
+/* Commands whose answer cannot come any more. */
+void guest_fail_commands(struct guest *g);
+
+int guest_send_quit(struct guest *g);
+/* Resumes whoever paused it, for a stop. */
+void guest_unpause(struct guest *g);

@@ -1,0 +1,458 @@
+/*
+ * Construction, start, adoption and end of a guest. What is said to a running memd-vmm is in
+ * guest-command.c, samples in guest-sample.c. Never blocks, and never touches guest memory.
+ */
+#include "memd/guest.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "memd/base/clock.h"
+#include "memd/base/fd.h"
+#include "memd/base/log.h"
+#include "memd/base/text.h"
+#include "memd/base/units.h"
+#include "memd/guest-internal.h"
+
+#define START_TIMEOUT_US (60 * US_PER_S)
+#define QUIT_TIMEOUT_US	 (3 * US_PER_S)
+#define CONSOLE_MAX	 "4194304"
+
+const char *guest_state_name(enum guest_state state)
+{
+	static const char *const names[] = {
+		[GUEST_STARTING] = "starting",
+		[GUEST_RUNNING] = "running",
+		[GUEST_PAUSED] = "paused",
+		[GUEST_POWERED_OFF] = "powered-off",
+		[GUEST_FAILED] = "failed",
+	};
+
+	return names[state];
+}
+
+static char *runtime_path(const struct guest *g, const char *suffix)
+{
+	char *path;
+
+	return asprintf(&path, "%s/guest/%s.%s", g->environment->runtime_dir, g->name, suffix) < 0
+		       ? NULL
+		       : path;
+}
+
+int guest_new(const struct guest_environment *environment, uint64_t id, const char *name,
+	struct guest_config *config, struct guest **ret)
+{
+	_cleanup_(guest_freep) struct guest *g = calloc(1, sizeof(*g));
+
+	if (!g)
+		return -ENOMEM;
+	g->environment = environment;
+	g->id = id;
+	g->child = (struct child)CHILD_INIT;
+	g->state = GUEST_STARTING;
+	snprintf(g->name, sizeof(g->name), "%s", name);
+	g->socket_path = runtime_path(g, "sock");
+	g->settings_path = runtime_path(g, "guest");
+	g->pid_path = runtime_path(g, "pid");
+	g->console_path = config->console ? strdup(config->console) : runtime_path(g, "console");
+	if (!g->socket_path || !g->settings_path || !g->pid_path || !g->console_path)
+		return -ENOMEM;
+	g->min_bytes = guest_config_min_bytes(config);
+	g->max_bytes = guest_config_max_bytes(config);
+	g->config = *config;
+	*config = (struct guest_config){0};
+	*ret = TAKE_PTR(g);
+	return 0;
+}
+
+void guest_free(struct guest *g)
+{
+	struct refusal refusal = {.kind = REFUSAL_NOT_RUNNING};
+
+	if (!g)
+		return;
+	error_set(&refusal.error, -ECANCELED, "guest %s is gone", g->name);
+	guest_disconnect(g);
+	guest_answer_waiters(&g->start_waiters, -ECANCELED, &refusal);
+	guest_answer_waiters(&g->stop_waiters, 0, NULL);
+	sd_event_source_disable_unref(g->timer);
+	child_done(&g->child);
+	sample_process_unref(g->process);
+	kernel_sample_done(&g->sample.kernel);
+	reclaim_done(&g->reclaim);
+	cgroup_free(g->cgroup);
+	guest_config_done(&g->config);
+	free(g->bus);
+	free(g->console_path);
+	free(g->socket_path);
+	free(g->settings_path);
+	free(g->pid_path);
+	free(g);
+}
+
+void guest_set_state(struct guest *g, enum guest_state state, const char *reason)
+{
+	enum guest_state old = g->state;
+
+	if (old == state && strcmp(g->state_reason, reason) == 0)
+		return;
+	g->state = state;
+	snprintf(g->state_reason, sizeof(g->state_reason), "%s", reason);
+	text_clean(g->state_reason); /* it may come from memd-vmm, and goes to the bus */
+	log_info("guest %s: %s -> %s%s%s", g->name, guest_state_name(old), guest_state_name(state),
+		reason[0] ? ": " : "", reason);
+	g->environment->state_changed(g, old);
+}
+
+int guest_add_waiter(struct guest_waiter **list, guest_done_fn done, void *context)
+{
+	struct guest_waiter *w = malloc(sizeof(*w));
+
+	if (!w)
+		return -ENOMEM;
+	*w = (struct guest_waiter){.next = *list, .done = done, .context = context};
+	*list = w;
+	return 0;
+}
+
+void guest_answer_waiters(struct guest_waiter **list, int result, const struct refusal *refusal)
+{
+	struct guest_waiter *w;
+
+	while ((w = *list)) {
+		*list = w->next;
+		w->done(w->context, result, refusal);
+		free(w);
+	}
+}
+
+static int set_timer(struct guest *g, uint64_t us, sd_event_time_handler_t handler)
+{
+	g->timer = sd_event_source_disable_unref(g->timer);
+	return sd_event_add_time_relative(
+		g->environment->event, &g->timer, CLOCK_MONOTONIC, us, 10000, handler, g);
+}
+
+static int on_start_timeout(sd_event_source *source, uint64_t usec, void *userdata)
+{
+	struct guest *g = userdata;
+
+	snprintf(g->child.error_text, sizeof(g->child.error_text),
+		"memd-vmm did not start the guest within %d s", (int)(START_TIMEOUT_US / US_PER_S));
+	child_signal(&g->child, SIGKILL);
+	return 0;
+}
+
+/* Whoever waits for the start hears that it failed; else the reason is in the state. */
+static void tell_start_failed(struct guest *g, const char *reason)
+{
+	struct refusal refusal = {
+		.kind = strstr(reason, "/dev/kvm") ? REFUSAL_NO_KVM : REFUSAL_START_FAILED,
+	};
+
+	error_set(&refusal.error, -EIO, "guest %s did not start: %s", g->name, reason);
+	guest_answer_waiters(&g->start_waiters, -EIO, &refusal);
+}
+
+static void remove_files(struct guest *g)
+{
+	unlink(g->socket_path);
+	unlink(g->settings_path);
+	if (g->cgroup && cgroup_remove(g->cgroup) < 0)
+		log_warning("guest %s: cannot remove its cgroup", g->name);
+}
+
+static void on_ended(void *context, int code, const char *reason)
+{
+	struct guest *g = context;
+	enum guest_state state = GUEST_FAILED;
+	char why[VMM_REASON_MAX];
+
+	g->timer = sd_event_source_disable_unref(g->timer);
+	guest_disconnect(g);
+	if (g->stopping == GUEST_IS_KILLED) {
+		state = GUEST_POWERED_OFF;
+		reason = "did not stop in time and was killed";
+	} else if (g->stopping != GUEST_STAYS || code == 0 || g->state == GUEST_POWERED_OFF) {
+		state = GUEST_POWERED_OFF;
+		reason = g->stopping != GUEST_STAYS ? "stopped" : "the guest powered off";
+	}
+	if (g->state == state && g->state_reason[0])
+		reason = g->state_reason; /* what was said first is the root */
+	snprintf(why, sizeof(why), "%s", reason);
+	if (g->state == GUEST_STARTING)
+		tell_start_failed(g, why);
+	remove_files(g);
+	guest_set_state(g, state, why);
+	g->environment->gone(g);
+}
+
+static void on_hello(void *context, const struct vmm_hello *hello)
+{
+	struct guest *g = context;
+
+	if (strcmp(hello->name, g->name) != 0 || hello->ram_bytes != g->config.memory_bytes ||
+		sample_process_new(g->child.pid, g->child.pidfd, hello->ranges, hello->n_ranges,
+			&g->process) < 0 ||
+		reclaim_init(&g->reclaim, g->process->n_regions) < 0) {
+		log_error("guest %s: memd-vmm introduced itself as %s with %" PRIu64
+			  " bytes; ending it",
+			g->name, hello->name, hello->ram_bytes);
+		snprintf(g->child.error_text, sizeof(g->child.error_text),
+			"memd-vmm does not hold the guest it was started for");
+		child_signal(&g->child, SIGKILL);
+		return;
+	}
+	g->greeted = true;
+	g->environment->connected(g);
+	guest_enter_state(g, (enum guest_state)hello->state, "");
+}
+
+/* memd-vmm says, in HELLO or later, which state it is in. */
+void guest_enter_state(struct guest *g, enum guest_state state, const char *reason)
+{
+	if (state != GUEST_STARTING && g->start_waiters) {
+		g->timer = sd_event_source_disable_unref(g->timer);
+		if (state == GUEST_FAILED)
+			tell_start_failed(g, reason);
+		else
+			guest_answer_waiters(&g->start_waiters, 0, NULL);
+	}
+	if (state == GUEST_PAUSED) {
+		if (g->child.adopted && !g->paused_by_host)
+			g->paused_by_operator = true; /* of whom nobody knows any more */
+		reason = g->pause_reason;
+	}
+	guest_set_state(g, state, reason);
+}
+
+static void on_event(void *context, const struct vmm_event *event)
+{
+	guest_enter_state(context, (enum guest_state)event->state, event->reason);
+}
+
+static int on_quit_timeout(sd_event_source *source, uint64_t usec, void *userdata)
+{
+	struct guest *g = userdata;
+
+	if (g->stopping != GUEST_STAYS)
+		g->stopping = GUEST_IS_KILLED;
+	child_signal(&g->child, SIGKILL);
+	return 0;
+}
+
+/* The connection is over: the process is expected to end, and is ended when it does not. */
+static void on_closed(void *context, int error)
+{
+	struct guest *g = context;
+
+	guest_disconnect(g);
+	if (error)
+		log_warning("guest %s: memd-vmm broke the protocol: %s", g->name, strerror(-error));
+	if (error || set_timer(g, QUIT_TIMEOUT_US, on_quit_timeout) < 0)
+		child_signal(&g->child, SIGKILL);
+}
+
+static int connect_vmm(struct guest *g, struct error *e)
+{
+	static const struct vmm_link_ops ops = {
+		.hello = on_hello,
+		.event = on_event,
+		.closed = on_closed,
+	};
+	int r;
+
+	r = vmm_link_connect(g->environment->event, g->socket_path, &ops, g, &g->link);
+	if (r < 0)
+		return error_set(e, r, "cannot connect to %s: %s", g->socket_path, strerror(-r));
+	r = set_timer(g, START_TIMEOUT_US, on_start_timeout);
+	return r < 0 ? r : 0;
+}
+
+void guest_disconnect(struct guest *g)
+{
+	bool sampling = g->sample.phase != GUEST_SAMPLE_IDLE;
+
+	guest_sample_cancel(g);
+	vmm_link_free(g->link);
+	g->link = NULL;
+	g->attaching = g->balloon_sending = false;
+	guest_fail_commands(g);
+	if (sampling)
+		g->environment->sampled(g);
+}
+
+static int make_cgroup(struct guest *g, int *ret_procs_fd, struct error *e)
+{
+	int r;
+
+	if (g->environment->cgroup_mode == CGROUP_NONE)
+		return 0;
+	r = cgroup_new(g->environment->cgroup_mode, g->environment->cgroup, g->name, &g->cgroup, e);
+	if (r < 0)
+		return r;
+	r = cgroup_open_procs(g->cgroup);
+	if (r < 0)
+		return error_set(
+			e, r, "cannot open cgroup.procs of guest %s: %s", g->name, strerror(-r));
+	*ret_procs_fd = r;
+	return 0;
+}
+
+#define ARGUMENTS_MAX 24
+
+struct arguments {
+	char *argv[ARGUMENTS_MAX + 1];
+	size_t n;
+	char memory[24];
+	char vcpus[12];
+};
+
+static void add(struct arguments *a, const char *option, const char *value)
+{
+	/* execve does not write to them. */
+	a->argv[a->n++] = (char *)(uintptr_t)option;
+	if (value)
+		a->argv[a->n++] = (char *)(uintptr_t)value;
+}
+
+static void make_arguments(const struct guest *g, struct arguments *a)
+{
+	*a = (struct arguments){0};
+	snprintf(a->memory, sizeof(a->memory), "%" PRIu64, g->config.memory_bytes);
+	snprintf(a->vcpus, sizeof(a->vcpus), "%" PRIu32, g->config.n_vcpus);
+	add(a, g->environment->vmm_path, NULL);
+	add(a, "--name", g->name);
+	add(a, "--memory", a->memory);
+	add(a, "--vcpus", a->vcpus);
+	add(a, "--kernel", g->config.kernel);
+	if (g->config.initrd)
+		add(a, "--initrd", g->config.initrd);
+	if (g->config.command_line)
+		add(a, "--cmdline", g->config.command_line);
+	add(a, "--console", g->console_path);
+	add(a, "--console-max", CONSOLE_MAX);
+	add(a, "--listen-fd", "3");
+	add(a, "--error-fd", "4");
+}
+
+static int launch(struct guest *g, struct error *e)
+{
+	_cleanup_close_ int socket_fd = -1;
+	_cleanup_close_ int procs_fd = -1;
+	struct spawn_request request = {.keep_error_fd = 1};
+	struct arguments arguments;
+	int r;
+
+	socket_fd = ipc_listen(g->socket_path, 0600);
+	if (socket_fd < 0)
+		return error_set(e, socket_fd, "cannot listen on %s: %s", g->socket_path,
+			strerror(-socket_fd));
+	r = make_cgroup(g, &procs_fd, e);
+	if (r < 0)
+		return r;
+	r = guest_save_settings(g);
+	if (r < 0)
+		return error_set(e, r, "cannot write %s: %s", g->settings_path, strerror(-r));
+	make_arguments(g, &arguments);
+	request.argv = arguments.argv;
+	request.socket_fd = socket_fd;
+	request.procs_fd = procs_fd;
+	r = child_spawn(&g->child, g->environment->event, &request, g->pid_path, on_ended, g, e);
+	if (r < 0)
+		return r;
+	r = connect_vmm(g, e);
+	if (r < 0) {
+		child_signal(&g->child, SIGKILL);
+		child_abandon(&g->child);
+	}
+	return r;
+}
+
+int guest_launch(struct guest *g, struct refusal *refusal)
+{
+	int r = launch(g, &refusal->error);
+
+	if (r < 0) {
+		refusal->kind = REFUSAL_START_FAILED;
+		error_set(&refusal->error, r, "%s", strerror(-r));
+		remove_files(g);
+	}
+	return r;
+}
+
+int guest_adopt(struct guest *g, struct error *e)
+{
+	int r;
+
+	r = child_adopt(&g->child, g->environment->event, g->pid_path, on_ended, g, e);
+	if (r < 0)
+		return r;
+	if (g->environment->cgroup_mode != CGROUP_NONE) {
+		r = cgroup_open(g->environment->cgroup_mode, g->environment->cgroup, g->name,
+			&g->cgroup, e);
+		if (r < 0)
+			log_warning("guest %s: runs without its memory cgroup", g->name);
+	}
+	return connect_vmm(g, e);
+}
+
+int guest_wait_started(struct guest *g, guest_done_fn done, void *context)
+{
+	if (g->state != GUEST_STARTING) {
+		done(context, 0, NULL);
+		return 0;
+	}
+	return guest_add_waiter(&g->start_waiters, done, context);
+}
+
+/* At once, by whatever works. */
+static void quit(struct guest *g)
+{
+	g->stopping = GUEST_STOPS_NOW;
+	if (set_timer(g, QUIT_TIMEOUT_US, on_quit_timeout) < 0 || !guest_is_up(g) ||
+		guest_send_quit(g) < 0)
+		child_signal(&g->child, SIGKILL);
+}
+
+static int on_stop_timeout(sd_event_source *source, uint64_t usec, void *userdata)
+{
+	struct guest *g = userdata;
+
+	log_notice("guest %s: did not power off within %d s, ending it", g->name,
+		(int)(GUEST_STOP_TIMEOUT_US / US_PER_S));
+	quit(g);
+	return 0;
+}
+
+int guest_stop(struct guest *g, enum guest_stop_how how, guest_done_fn done, void *context)
+{
+	struct refusal refusal = {0};
+
+	if (done && guest_add_waiter(&g->stop_waiters, done, context) < 0)
+		return -ENOMEM;
+	if (g->stopping >= GUEST_STOPS_NOW)
+		return 0;
+	if (how == GUEST_STOP_FORCE || !guest_is_up(g) || g->state == GUEST_FAILED) {
+		quit(g);
+		return 0;
+	}
+	if (g->stopping == GUEST_STOPS_ORDERLY)
+		return 0;
+	g->stopping = GUEST_STOPS_ORDERLY;
+	if (g->state == GUEST_PAUSED) /* it has to run to power off */
+		guest_unpause(g);
+	if (set_timer(g, GUEST_STOP_TIMEOUT_US, on_stop_timeout) < 0 ||
+		guest_power_button(g, NULL, NULL, &refusal) < 0)
+		quit(g);
+	return 0;
+}
+
+bool guest_is_up(const struct guest *g)
+{
+	return g->link && g->greeted;
+}

@@ -1,0 +1,195 @@
+/*
+ * One guest: its settings, its memd-vmm, and its life from start to end. What it shall cost is
+ * decided elsewhere (tick.c).
+ *
+ * DOC: life cycle
+ *
+ *     starting -> running <-> paused -> powered-off | failed -> gone
+ *
+ * A guest is `starting` until memd-vmm says that it runs, or ends: then whoever started it gets the
+ * answer, and of a failure the line that memd-vmm wrote. It is paused while anybody wants it
+ * paused: the operator, or memd for want of memory. It is gone, and its object freed, when its
+ * process has ended, however that came about; the reason is kept in state_reason until then.
+ * Nothing here waits: what takes time ends in a callback or a timer.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <systemd/sd-event.h>
+
+#include "config/config.h"
+#include "memd/balloon.h"
+#include "memd/base/cgroup.h"
+#include "memd/child.h"
+#include "memd/ledger.h"
+#include "memd/pool-group.h"
+#include "memd/process-sampler.h"
+#include "memd/reclaim.h"
+#include "memd/refusal.h"
+#include "memd/vmm-link.h"
+
+enum guest_state {
+	GUEST_STARTING = VMM_STATE_STARTING,
+	GUEST_RUNNING = VMM_STATE_RUNNING,
+	GUEST_PAUSED = VMM_STATE_PAUSED,
+	GUEST_POWERED_OFF = VMM_STATE_POWERED_OFF,
+	GUEST_FAILED = VMM_STATE_FAILED,
+};
+/* "starting", "running", "paused", "powered-off", "failed". */
+const char *guest_state_name(enum guest_state state);
+
+struct guest;
+struct guest_command;
+struct pageout;
+
+/* What guests need of the daemon; outlives them. */
+struct guest_environment {
+	sd_event *event;
+	struct worker *sampler;
+	const char *runtime_dir; /* runtime_dir/guest exists */
+	const char *vmm_path;
+	enum cgroup_mode cgroup_mode;
+	struct cgroup *cgroup; /* the parent of the guests', NULL with CGROUP_NONE */
+	/* The state changed; the reason is in the guest. May not free it. */
+	void (*state_changed)(struct guest *g, enum guest_state old);
+	/* memd-vmm said HELLO: the link can be used. */
+	void (*connected)(struct guest *g);
+	/* A sample that was begun has ended, g->sample.fresh says how. May not free it. */
+	void (*sampled)(struct guest *g);
+	/* The process has ended; the receiver frees the guest. */
+	void (*gone)(struct guest *g);
+	void *context;
+};
+
+/* An answer to somebody who waits. error->text is set when result is negative. */
+typedef void (*guest_done_fn)(void *context, int result, const struct refusal *refusal);
+
+struct guest_waiter {
+	struct guest_waiter *next;
+	guest_done_fn done;
+	void *context;
+};
+
+/* One reading of all figures: claims, kernel, claims again. */
+struct guest_sample {
+	enum {
+		GUEST_SAMPLE_IDLE,
+		GUEST_SAMPLE_BEFORE,
+		GUEST_SAMPLE_KERNEL,
+		GUEST_SAMPLE_AFTER,
+	} phase;
+	bool fresh; /* complete, of this round */
+	bool valid; /* complete, of some round */
+	struct vmm_stats before, after;
+	struct kernel_sample kernel;
+	struct process_reading *reading;
+};
+
+struct guest {
+	const struct guest_environment *environment;
+	uint64_t id; /* never given twice */
+	char name[CONFIG_GUEST_NAME_MAX + 1];
+	struct guest_config config;
+	char *console_path;
+	char *socket_path;
+	char *settings_path;
+	char *pid_path;
+	struct cgroup *cgroup;
+
+	enum guest_state state;
+	char state_reason[VMM_REASON_MAX];
+	struct child child;
+	struct vmm_link *link; /* NULL: not connected */
+	bool greeted; /* HELLO has come */
+	struct sample_process *process; /* since HELLO */
+	struct guest_waiter *start_waiters;
+	struct guest_waiter *stop_waiters;
+	struct guest_command *commands; /* under way */
+	sd_event_source *timer; /* of a start or a stop that takes too long */
+	enum { GUEST_STAYS, GUEST_STOPS_ORDERLY, GUEST_STOPS_NOW, GUEST_IS_KILLED } stopping;
+	char pause_reason[VMM_REASON_MAX];
+	bool paused_by_operator;
+	bool paused_by_host;
+	uint64_t paused_us; /* when the host did */
+
+	struct pool_group *group; /* the manager's; NULL: does not share */
+	bool attaching;
+
+	struct guest_sample sample;
+	struct ledger_guest ledger; /* of the last valid sample */
+
+	/* Decided by the tick. */
+	uint64_t target_bytes; /* 0: none yet */
+	uint64_t fixed_bytes; /* the operator's, 0: automatic */
+	char target_reason[256];
+	uint64_t min_bytes, max_bytes;
+	struct balloon balloon;
+	uint64_t balloon_target_bytes; /* as last sent */
+	bool balloon_sending;
+	uint64_t major_faults_last;
+	struct reclaim reclaim;
+	uint64_t over_since_us; /* since when it costs more than its target; 0: it does not */
+	struct pageout *pageout; /* under way, NULL: none */
+
+	void *bus; /* the bus file's, freed with the guest; NULL: none yet */
+};
+
+/*
+ * A guest that does not run yet. config is taken on success (and cleared), checked before by
+ * guest_config_check. -ENOMEM.
+ */
+int guest_new(const struct guest_environment *environment, uint64_t id, const char *name,
+	struct guest_config *config, struct guest **ret);
+/*
+ * Frees it; the process, if there is one, lives on. Whoever still waits gets an answer. NULL is
+ * allowed.
+ */
+void guest_free(struct guest *g);
+
+/* Starts memd-vmm. The answer comes to guest_wait_started. Negative errno: nothing was started. */
+int guest_launch(struct guest *g, struct refusal *refusal);
+/* Takes over the memd-vmm that a former memd left. Negative errno. */
+int guest_adopt(struct guest *g, struct error *e);
+/* Writes the settings that guest_adopt's caller reads again. */
+int guest_save_settings(const struct guest *g);
+
+/* done is called when the guest runs, or has failed to start: at once when that is so. */
+int guest_wait_started(struct guest *g, guest_done_fn done, void *context);
+
+enum guest_stop_how {
+	GUEST_STOP_ORDERLY, /* power button; after GUEST_STOP_TIMEOUT_US as with force */
+	GUEST_STOP_FORCE, /* QUIT, then SIGKILL when that is not heard */
+};
+#define GUEST_STOP_TIMEOUT_US UINT64_C(10000000)
+/* done (NULL: nobody waits) is called when the process is gone. -ENOMEM. */
+int guest_stop(struct guest *g, enum guest_stop_how how, guest_done_fn done, void *context);
+
+enum guest_pauser {
+	GUEST_PAUSER_OPERATOR,
+	GUEST_PAUSER_HOST,
+};
+/*
+ * Pauses or resumes on behalf of one of the two. done (NULL: nobody waits) is called when it is so.
+ * A guest that cannot be paused now: REFUSAL_NOT_RUNNING. reason becomes the state's.
+ */
+int guest_pause(struct guest *g, enum guest_pauser who, const char *reason, guest_done_fn done,
+	void *context, struct refusal *refusal);
+int guest_resume(struct guest *g, enum guest_pauser who, guest_done_fn done, void *context,
+	struct refusal *refusal);
+
+int guest_power_button(struct guest *g, guest_done_fn done, void *context, struct refusal *refusal);
+
+/* Fire and forget: what did not arrive is noticed at the next tick and said again. */
+void guest_send_balloon(struct guest *g, uint64_t bytes);
+void guest_send_scan(struct guest *g, const struct vmm_set_scan *scan);
+void guest_attach_pool(struct guest *g);
+
+/* Whether memd-vmm is there to be asked. */
+bool guest_is_up(const struct guest *g);
+/* A memd-vmm that has not answered by then has no figures this time. */
+#define GUEST_SAMPLE_TIMEOUT_US UINT64_C(2000000)
+/* Begins a sample. false: nothing will come (environment->sampled is not called). */
+bool guest_sample_begin(struct guest *g);
+/* Ends one that is under way without figures, silently. */
+void guest_sample_cancel(struct guest *g);

@@ -1,0 +1,181 @@
+/*
+ * The daemon as one object: configuration, guests, pools, policy, the tick and the bus. Everything
+ * happens in one event loop; what may sleep in the kernel happens in workers.
+ *
+ *   manager.c  construction, registry, start and stop; manager-config.c: configuration
+ *   tick.c     sample, evaluate, clamp, act
+ *   wall.c     the cgroup and the budget between ticks
+ *   bus.c, bus-guest.c  what of it is seen on D-Bus
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <systemd/sd-event.h>
+
+#include "config/config.h"
+#include "memd/budget.h"
+#include "memd/guest.h"
+#include "memd/ledger.h"
+#include "memd/pool-group.h"
+#include "memd/refusal.h"
+#include "memd/worker.h"
+#include "policy/policy-host.h"
+
+struct bus;
+
+struct manager_options {
+	const char *config_path; /* NULL: /etc/memd/memd.conf, which may be missing */
+	const char *guests_dir;
+	const char *bus_address; /* "system", "session" or an address; NULL: no bus (tests) */
+	const char *runtime_dir;
+	const char *state_dir;
+};
+
+/* Everything that the Manager object shows, in the types of D-Bus. */
+struct host_figures {
+	const char *version;
+	const char *policy;
+	const char *host_state;
+	const char *cgroup_mode;
+	uint64_t budget_bytes;
+	uint64_t used_bytes;
+	uint64_t peak_used_bytes;
+	uint64_t guest_private_bytes;
+	uint64_t pool_bytes;
+	uint64_t swap_occupied_bytes;
+	uint64_t swap_used_bytes;
+	uint64_t overhead_bytes;
+	uint64_t configured_bytes;
+	uint64_t saved_sharing_bytes;
+	uint64_t saved_zero_bytes;
+	uint64_t saved_balloon_bytes;
+	uint64_t saved_paging_bytes;
+	uint64_t allocated_bytes;
+	uint64_t tick_us;
+	uint64_t ticks;
+	uint32_t ledger_mismatch_bp;
+	uint32_t n_guests;
+};
+
+/* Swap as it was last read. */
+struct swap_room {
+	uint64_t used_bytes;
+	uint64_t free_bytes;
+	uint64_t zram_occupied_bytes;
+};
+
+struct wall {
+	enum cgroup_mode mode;
+	struct cgroup *root; /* NULL with CGROUP_NONE */
+	struct budget budget;
+	struct budget_decision decision; /* the last */
+	uint64_t usage_bytes; /* of root, as last read */
+	uint64_t limit_bytes; /* as last set; UINT64_MAX: none */
+	uint64_t extra_bytes; /* above the wall, lent while tasks wait in the kernel */
+	struct limit_job *limit_job; /* under way */
+	sd_event_source *timer; /* the fast tick */
+	sd_event_source *oom_source;
+	sd_event_source *threshold_source;
+	uint64_t threshold_bytes;
+	/* What the last ledger saw, for estimates until the next. */
+	uint64_t ledger_usage_bytes;
+	uint64_t ledger_zram_bytes;
+	bool said_no_swap;
+};
+
+struct manager {
+	struct manager_options options;
+	sd_event *event;
+	struct bus *bus;
+	struct host_config config;
+	char *vmm_path, *pool_path;
+	uint64_t memory_total_bytes;
+	uint64_t budget_bytes;
+	struct guest_environment environment;
+	struct guest **guests; /* by id, ascending */
+	size_t n_guests;
+	uint64_t last_id;
+	struct pool_group *groups;
+	struct worker *sampler; /* reads figures */
+	struct worker *pager; /* pages out */
+	struct worker *limiter; /* sets limits */
+	struct policy_host *policy;
+
+	/* The tick. */
+	sd_event_source *tick_timer;
+	sd_event_source *round_timer; /* the round ends without the late ones */
+	bool in_round;
+	uint64_t last_tick_us;
+	struct sample_process *own_process;
+	struct process_reading *own_reading;
+	uint64_t own_bytes;
+	bool own_fresh;
+	struct swap_room swap;
+	enum memd_host_state host_state;
+	struct ledger_host ledger;
+	struct wall wall;
+
+	struct host_figures figures;
+	bool exiting;
+};
+
+/*
+ * Reads the configuration, connects to the bus, takes the name, adopts what a former memd left, and
+ * starts what is to be started. options and its strings outlive the manager. Negative errno with
+ * the reason in *e.
+ */
+int manager_new(const struct manager_options *options, struct manager **ret, struct error *e);
+/* Guests that are left (KeepGuests=yes, or a second signal) live on. NULL is allowed. */
+void manager_free(struct manager *m);
+DEFINE_CLEANUP(struct manager *, manager_free)
+/* Until SIGTERM or SIGINT, and the guests have stopped. */
+int manager_run(struct manager *m);
+/* As on SIGTERM. */
+void manager_exit(struct manager *m);
+
+/* NULL when there is none. */
+struct guest *manager_find_guest(const struct manager *m, const char *name);
+
+/*
+ * Starts a guest from guests.d/NAME.guest, overridden by settings, or from settings alone. done is
+ * called when it runs or has failed. *ret_guest lives until done at least. Refusals: BAD_SETTING,
+ * GUEST_EXISTS, NO_SUCH_GUEST (no file and no settings), BELOW_FLOOR (the floors do not fit into
+ * the budget), START_FAILED, NO_KVM.
+ */
+int manager_start_guest(struct manager *m, const char *name, const struct config_pair *settings,
+	size_t n_settings, guest_done_fn done, void *context, struct guest **ret_guest,
+	struct refusal *refusal);
+/* The operator's target, 0 for automatic again. BELOW_FLOOR, ABOVE_CONFIGURED, NOT_RUNNING. */
+int manager_set_target(struct manager *m, struct guest *g, uint64_t bytes, struct refusal *refusal);
+/* Reads the configuration again; the last good one is kept on failure. */
+int manager_reload(struct manager *m, struct error *e);
+/* Reads the configuration and opens the policy, without doing anything: --check. */
+int manager_check(const struct manager_options *options, struct error *e);
+/* Of manager_new. */
+int manager_first_config(struct manager *m, struct error *e);
+
+/* tick.c */
+int tick_start(struct manager *m);
+void tick_stop(struct manager *m);
+/* A sample or a pool's figures arrived: the round may be complete. */
+void tick_arrived(struct manager *m);
+/*
+ * Pages out up to wanted_bytes of a guest, in the pager; nothing when it is busy with that guest.
+ */
+void tick_page_out(
+	struct manager *m, struct guest *g, uint64_t wanted_bytes, enum reclaim_urgency urgency);
+void tick_cancel_page_out(struct guest *g);
+/* Tells a guest's memd-vmm how to scan. */
+void tick_send_scan(struct manager *m, struct guest *g);
+
+/* wall.c */
+int wall_init(struct manager *m, struct error *e);
+void wall_done(struct manager *m);
+/*
+ * Reads the cheap figures, moves the limit, pages out, pauses and resumes; comes again by itself
+ * while it is near.
+ */
+void wall_check(struct manager *m);
+/* Reads swap into m->swap. */
+void wall_read_swap(struct manager *m);

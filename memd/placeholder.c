@@ -1,2 +1,0 @@
-/* Placeholder so that an empty folder configures; the first real file replaces it. */
-typedef int placeholder;

@@ -1,0 +1,33 @@
+/*
+ * Starts memd-vmm and memd-pool: own session, own cgroup before the first instruction, clean
+ * environment, and no descriptor but those of the contract: 0 is /dev/null, 1 and 2 are memd's log,
+ * 3 the listening socket, 4 the error pipe (memd-vmm only). They outlive memd: no parent-death
+ * signal.
+ */
+#pragma once
+
+#include <sys/types.h>
+
+#include "memd/base/error.h"
+
+#define SPAWN_SOCKET_FD 3
+#define SPAWN_ERROR_FD	4
+
+struct spawn_request {
+	char *const *argv; /* [0] is the program's path */
+	int socket_fd; /* stays the caller's */
+	int procs_fd; /* cgroup_open_procs() of its cgroup, -1 for none; stays the caller's */
+	int keep_error_fd; /* 1: it writes why it failed to SPAWN_ERROR_FD; 0: only exec does */
+};
+
+struct spawned {
+	pid_t pid;
+	int pidfd; /* the caller's */
+	int error_fd; /* the caller's, non-blocking: a line when it did not start, then EOF */
+};
+
+/*
+ * Negative errno. A program that cannot be executed is reported through error_fd, and exits with
+ * 127.
+ */
+int spawn_program(const struct spawn_request *request, struct spawned *ret, struct error *e);

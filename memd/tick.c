@@ -1,0 +1,514 @@
+/*
+ * The control tick: sample, evaluate, clamp, act.
+ *
+ * DOC: one round
+ *
+ * The timer re-arms itself first and begins a round: every guest, every pool and memd itself are
+ * asked for figures, all at once and none waited for. When all have answered, or after half a tick,
+ * the round ends: the ledger is computed, the policy proposes, its filters clamp, and the
+ * difference to what was decided before is acted on. Whoever did not answer has no figures in this
+ * round: its last ones stay in the sums, so that the host's figures do not jump, but nothing new is
+ * asked of it. Then everything that changed is said on the bus, once.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "memd/base/alloc-stats.h"
+#include "memd/base/clock.h"
+#include "memd/base/log.h"
+#include "memd/base/overflow.h"
+#include "memd/base/units.h"
+#include "memd/bus.h"
+#include "memd/manager.h"
+#include "memd/pageout.h"
+
+/* One page-out job: at most so much, and so long, since others wait for the pager too. */
+#define PAGE_OUT_MAX_REGIONS 32
+#define PAGE_OUT_MAX_US	     (100 * US_PER_MS)
+/* How long a balloon and sharing may try before the host pages out. */
+#define PATIENCE_US	     (5 * US_PER_S)
+/* Fewer than this over the target is left: a page-out takes whole regions. */
+#define OVER_MIN_BYTES	     CHUNK_BYTES
+
+static struct guest *find_by_id(const struct manager *m, uint64_t id)
+{
+	for (size_t i = 0; i < m->n_guests; i++)
+		if (m->guests[i]->id == id)
+			return m->guests[i];
+	return NULL;
+}
+
+static void page_out_done(struct job *j)
+{
+	struct pageout *p = (struct pageout *)j;
+	struct manager *m = p->context;
+	struct guest *g = find_by_id(m, p->guest_id);
+
+	if (g && g->pageout == p) {
+		for (uint32_t i = 0; i < p->n_regions; i++)
+			reclaim_finish(&g->reclaim, p->regions[i].number,
+				i < p->n_done ? &p->regions[i].after : NULL, p->done_us);
+		g->pageout = NULL;
+		if (p->result < 0 && p->result != -ESRCH)
+			log_warning(
+				"guest %s: paging out failed: %s", g->name, strerror(-p->result));
+	}
+	sample_process_unref(p->process);
+	free(p);
+}
+
+void tick_page_out(
+	struct manager *m, struct guest *g, uint64_t wanted_bytes, enum reclaim_urgency urgency)
+{
+	uint32_t regions[PAGE_OUT_MAX_REGIONS];
+	struct pageout *p;
+	size_t n;
+
+	if (!m->config.paging || m->swap.free_bytes == 0 || g->pageout || !g->process)
+		return;
+	n = reclaim_choose(&g->reclaim, wanted_bytes / PAGE_BYTES, urgency, clock_monotonic_us(),
+		regions, PAGE_OUT_MAX_REGIONS);
+	if (n == 0)
+		return;
+	p = calloc(1, sizeof(*p) + n * sizeof(p->regions[0]));
+	if (!p) {
+		for (size_t i = 0; i < n; i++)
+			reclaim_finish(&g->reclaim, regions[i], NULL, 0);
+		return;
+	}
+	p->job = (struct job){.run = pageout_run, .done = page_out_done};
+	p->worker = m->pager;
+	p->process = sample_process_ref(g->process);
+	p->context = m;
+	p->guest_id = g->id;
+	p->time_limit_us = PAGE_OUT_MAX_US;
+	p->n_regions = (uint32_t)n;
+	for (size_t i = 0; i < n; i++)
+		p->regions[i].number = regions[i];
+	g->pageout = p;
+	worker_submit(m->pager, &p->job);
+}
+
+void tick_cancel_page_out(struct guest *g)
+{
+	g->pageout = NULL; /* its end finds nobody of that id */
+}
+
+void tick_send_scan(struct manager *m, struct guest *g)
+{
+	struct vmm_set_scan scan = {
+		.mode = (uint32_t)m->config.share_mode,
+		.max_cpu_bp = m->config.share_max_cpu_bp,
+		.target_time_us = m->config.share_target_time_us,
+	};
+
+	if (guest_is_up(g))
+		guest_send_scan(g, &scan);
+}
+
+/* Sample. */
+
+static void on_own_sampled(void *context, int error, struct kernel_sample *s)
+{
+	struct manager *m = context;
+
+	m->own_reading = NULL;
+	if (error == 0) {
+		m->own_bytes = ledger_process_bytes(&s->rollup, s->page_table_bytes);
+		kernel_sample_done(s);
+	}
+	tick_arrived(m);
+}
+
+static bool anything_awaited(const struct manager *m)
+{
+	if (m->own_reading)
+		return true;
+	for (size_t i = 0; i < m->n_guests; i++)
+		if (m->guests[i]->sample.phase != GUEST_SAMPLE_IDLE)
+			return true;
+	for (const struct pool_group *p = m->groups; p; p = p->next)
+		if (p->asked)
+			return true;
+	return false;
+}
+
+static void begin_samples(struct manager *m)
+{
+	for (size_t i = 0; i < m->n_guests; i++)
+		guest_sample_begin(m->guests[i]);
+	for (struct pool_group *p = m->groups; p; p = p->next)
+		pool_group_sample(p, GUEST_SAMPLE_TIMEOUT_US);
+	if (!m->own_reading)
+		process_sampler_begin(
+			m->sampler, m->own_process, on_own_sampled, m, &m->own_reading);
+}
+
+/* Evaluate. */
+
+static size_t count_groups(const struct manager *m)
+{
+	size_t n = 0;
+
+	for (const struct pool_group *p = m->groups; p; p = p->next)
+		n++;
+	return n;
+}
+
+static uint32_t group_index(const struct manager *m, const struct pool_group *wanted)
+{
+	uint32_t i = 0;
+
+	for (const struct pool_group *p = m->groups; p; p = p->next, i++)
+		if (p == wanted)
+			return i;
+	return LEDGER_NO_GROUP;
+}
+
+static struct ledger_guest_in ledger_input(const struct manager *m, const struct guest *g)
+{
+	const struct guest_sample *s = &g->sample;
+
+	return (struct ledger_guest_in){
+		.configured_bytes = g->config.memory_bytes,
+		.group = group_index(m, g->group),
+		.before = s->before,
+		.after = s->after,
+		.rollup = s->kernel.rollup,
+		.page_table_bytes = s->kernel.page_table_bytes,
+		.ram_anonymous_bytes = s->kernel.ram_anonymous_pages * PAGE_BYTES,
+		.ram_swapped_bytes = s->kernel.ram_swapped_pages * PAGE_BYTES,
+		.ram_file_bytes = s->kernel.ram_file_pages * PAGE_BYTES,
+	};
+}
+
+static void compute_ledger(struct manager *m)
+{
+	size_t n_groups = count_groups(m), i = 0;
+	_cleanup_free_ struct ledger_guest_in *in = calloc(m->n_guests + 1, sizeof(*in));
+	_cleanup_free_ struct ledger_guest *out = calloc(m->n_guests + 1, sizeof(*out));
+	_cleanup_free_ struct ledger_pool_in *pools = calloc(n_groups + 1, sizeof(*pools));
+	struct ledger_host_in host = {.own_bytes = m->own_bytes};
+
+	if (!in || !out || !pools)
+		return;
+	wall_read_swap(m);
+	host.swap_used_bytes = m->swap.used_bytes;
+	host.zram_occupied_bytes = m->swap.zram_occupied_bytes;
+	for (i = 0; i < m->n_guests; i++)
+		in[i] = ledger_input(m, m->guests[i]);
+	i = 0;
+	for (const struct pool_group *p = m->groups; p; p = p->next, i++)
+		pools[i] = (struct ledger_pool_in){
+			.memfd_bytes = p->memfd_bytes,
+			.process_bytes = p->process_bytes,
+		};
+	ledger_compute(in, m->n_guests, pools, n_groups, &host, out, &m->ledger);
+	for (i = 0; i < m->n_guests; i++)
+		m->guests[i]->ledger = out[i];
+	m->wall.ledger_zram_bytes = m->swap.zram_occupied_bytes;
+	if (m->wall.root)
+		(void)cgroup_read_usage(m->wall.root, &m->wall.ledger_usage_bytes);
+}
+
+static void update_host_state(struct manager *m)
+{
+	enum memd_host_state old = m->host_state;
+	char reason[160];
+
+	m->host_state = host_state_next(old, m->budget_bytes, m->ledger.used_bytes);
+	if (old == m->host_state)
+		return;
+	snprintf(reason, sizeof(reason), "%s of the budget of %s are used",
+		UNITS_BYTES(m->ledger.used_bytes), UNITS_BYTES(m->budget_bytes));
+	log_notice("host state %s -> %s: %s", host_state_name(old), host_state_name(m->host_state),
+		reason);
+	bus_host_state_changed(m->bus, old, m->host_state, reason);
+}
+
+static struct policy_guest policy_input(struct guest *g)
+{
+	const struct ledger_guest *l = &g->ledger;
+	const struct vmm_stats *s = &g->sample.after;
+	struct memd_guest_view view = {
+		.name = g->name,
+		.id = g->id,
+		.shares = g->config.shares,
+		.configured_bytes = g->config.memory_bytes,
+		.min_bytes = g->min_bytes,
+		.max_bytes = g->max_bytes,
+		.target_bytes = g->target_bytes,
+		.resident_bytes = l->resident_bytes,
+		.swapped_bytes = l->swapped_bytes,
+		.saved_sharing_bytes = l->saved_sharing_bytes,
+		.hole_bytes = l->hole_untouched_bytes + l->hole_zero_bytes + l->hole_balloon_bytes +
+			      l->hole_reported_bytes,
+		.balloon_bytes = s->balloon_actual_pages * PAGE_BYTES,
+		.refault_bytes = g->reclaim.refault_pages_last * PAGE_BYTES,
+		.claimed_available_bytes = s->guest_available_bytes,
+	};
+
+	if (s->balloon_ready)
+		view.flags |= MEMD_GUEST_BALLOON_READY;
+	if (g->process)
+		view.flags |= MEMD_GUEST_CAN_PAGE;
+	if (g->sample.fresh && s->guest_stats_time_us)
+		view.flags |= MEMD_GUEST_CLAIMS_VALID;
+	if (g->state == GUEST_PAUSED)
+		view.flags |= MEMD_GUEST_PAUSED;
+	if (g->fixed_bytes)
+		view.flags |= MEMD_GUEST_TARGET_FIXED;
+	return (struct policy_guest){.view = view, .fixed_bytes = g->fixed_bytes};
+}
+
+static void take_decision(struct guest *g, const struct policy_decision *d)
+{
+	if (d->target_bytes != g->target_bytes)
+		log_debug("guest %s: target %s -> %s: %s", g->name, UNITS_BYTES(g->target_bytes),
+			UNITS_BYTES(d->target_bytes), d->reason);
+	g->target_bytes = d->target_bytes;
+	snprintf(g->target_reason, sizeof(g->target_reason), "%s", d->reason);
+}
+
+static void evaluate(struct manager *m, uint64_t now_us)
+{
+	_cleanup_free_ struct policy_guest *in = calloc(m->n_guests + 1, sizeof(*in));
+	_cleanup_free_ struct policy_decision *out = calloc(m->n_guests + 1, sizeof(*out));
+	struct memd_host_view host = {
+		.now_us = now_us,
+		.tick_us = m->last_tick_us ? now_us - m->last_tick_us : 0,
+		.budget_bytes = m->budget_bytes,
+		.used_bytes = m->ledger.used_bytes,
+		.pool_bytes = m->ledger.pool_bytes,
+		.swap_occupied_bytes = m->ledger.swap_occupied_bytes,
+		.overhead_bytes = m->ledger.used_bytes, /* less the guests', below */
+		.state = (uint32_t)m->host_state,
+	};
+	struct error e = {0};
+	int r;
+
+	if (!in || !out)
+		return;
+	for (size_t i = 0; i < m->n_guests; i++) {
+		in[i] = policy_input(m->guests[i]);
+		host.overhead_bytes =
+			u64_sub_or_zero(host.overhead_bytes, m->guests[i]->ledger.resident_bytes);
+	}
+	r = policy_host_evaluate(m->policy, &host, in, m->n_guests, out, &e);
+	if (r != 0)
+		log_warning("policy %s: %s", m->config.policy, e.text[0] ? e.text : strerror(-r));
+	if (r < 0)
+		return;
+	for (size_t i = 0; i < m->n_guests; i++)
+		take_decision(m->guests[i], &out[i]);
+}
+
+/* Act. */
+
+static void act_balloon(struct manager *m, struct guest *g, uint64_t now_us)
+{
+	const struct vmm_stats *s = &g->sample.after;
+	struct balloon_in in = {
+		.now_us = now_us,
+		.wanted = m->host_state != MEMD_HOST_HIGH || g->fixed_bytes,
+		.ready = s->balloon_ready,
+		.configured_bytes = g->config.memory_bytes,
+		.target_bytes = g->target_bytes,
+		.overhead_bytes = g->ledger.overhead_bytes,
+		.saved_sharing_bytes = g->ledger.saved_sharing_bytes,
+		.hole_zero_bytes = g->ledger.hole_zero_bytes,
+		.max_bp = g->config.balloon_max_bp,
+		.actual_bytes = s->balloon_actual_pages * PAGE_BYTES,
+		.available_bytes = s->guest_stats_time_us ? s->guest_available_bytes : UINT64_MAX,
+	};
+	bool was_stuck = g->balloon.stuck, was_distress = g->balloon.distress;
+	uint64_t bytes;
+
+	if (s->guest_stats_time_us && s->guest_major_faults != UINT64_MAX) {
+		in.faulting = s->guest_major_faults > g->major_faults_last;
+		g->major_faults_last = s->guest_major_faults;
+	}
+	bytes = balloon_decide(&g->balloon, &in);
+	if (g->balloon.stuck && !was_stuck)
+		log_info("guest %s: its balloon stays at %s of %s; paging carries the rest",
+			g->name, UNITS_BYTES(in.actual_bytes),
+			UNITS_BYTES(g->balloon.target_bytes));
+	if (g->balloon.distress && !was_distress)
+		log_notice("guest %s: out of memory (%s available) with %s in its balloon; all of "
+			   "it goes back",
+			g->name, UNITS_BYTES(in.available_bytes), UNITS_BYTES(in.actual_bytes));
+	guest_send_balloon(g, bytes);
+}
+
+/*
+ * What sharing and the balloon did not give within their time, or at once when the host is short.
+ */
+static void act_page_out(struct manager *m, struct guest *g, uint64_t now_us)
+{
+	uint64_t over = u64_sub_or_zero(g->ledger.resident_bytes, g->target_bytes);
+	bool short_now = m->host_state >= MEMD_HOST_HARD;
+
+	if (over < OVER_MIN_BYTES || g->target_bytes == 0) {
+		g->over_since_us = 0;
+		return;
+	}
+	if (g->over_since_us == 0)
+		g->over_since_us = now_us;
+	if (short_now || now_us - g->over_since_us >= PATIENCE_US)
+		tick_page_out(m, g, over, short_now ? RECLAIM_URGENT : RECLAIM_AHEAD);
+}
+
+static void keep_pool_attached(struct manager *m, struct guest *g)
+{
+	struct error e = {0};
+
+	if (m->config.share_mode != CONFIG_SHARE_SHARE || !g->group)
+		return;
+	if (pool_group_start(g->group, &e) < 0)
+		log_warning("guest %s does not share: %s", g->name, e.text);
+	else if (!g->sample.valid || !g->sample.after.pool_attached)
+		guest_attach_pool(g);
+}
+
+static void act(struct manager *m, struct guest *g, uint64_t now_us)
+{
+	if (!guest_is_up(g))
+		return;
+	keep_pool_attached(m, g);
+	if (!g->sample.fresh)
+		return;
+	act_balloon(m, g, now_us);
+	if (g->state == GUEST_RUNNING || g->state == GUEST_PAUSED)
+		act_page_out(m, g, now_us);
+	/*
+	 * v2: each guest is throttled at its own target; v1 has nothing but hard limits, so only
+	 * all together.
+	 */
+	if (m->wall.mode == CGROUP_V2 && g->cgroup && g->target_bytes)
+		(void)cgroup_set_limit(g->cgroup, g->target_bytes + CHUNK_BYTES, NULL);
+}
+
+/* Report. */
+
+static void flag_mismatch(struct guest *g)
+{
+	static struct log_ratelimit limit = LOG_RATELIMIT_INIT;
+	const struct vmm_stats *s = &g->sample.after;
+	const struct kernel_sample *k = &g->sample.kernel;
+
+	if (g->ledger.mismatch_bp <= LEDGER_MISMATCH_LIMIT_BP || !log_ratelimit_pass(&limit))
+		return;
+	log_warning("guest %s: its figures are %" PRIu32 ".%02" PRIu32
+		    " %% off: pages private %" PRIu64 " (kernel %" PRIu64 "), shared %" PRIu64
+		    " (%" PRIu64 "), swapped %" PRIu64 " (%" PRIu64
+		    "), anonymous memory of the process %s",
+		g->name, g->ledger.mismatch_bp / 100, g->ledger.mismatch_bp % 100, s->private_pages,
+		k->ram_anonymous_pages, s->shared_pages, k->ram_file_pages, s->swapped_pages,
+		k->ram_swapped_pages, UNITS_BYTES(k->rollup.anonymous_bytes));
+}
+
+static void report(struct manager *m)
+{
+	const struct ledger_host *l = &m->ledger;
+	struct host_figures *f = &m->figures;
+	struct alloc_stats allocated;
+
+	f->host_state = host_state_name(m->host_state);
+	f->used_bytes = l->used_bytes;
+	f->peak_used_bytes = u64_max(f->peak_used_bytes, l->used_bytes);
+	f->guest_private_bytes = l->private_bytes;
+	f->pool_bytes = l->pool_bytes;
+	f->swap_occupied_bytes = l->swap_occupied_bytes;
+	f->swap_used_bytes = l->swap_used_bytes;
+	f->overhead_bytes = l->overhead_bytes;
+	f->configured_bytes = l->configured_bytes;
+	f->saved_sharing_bytes = l->saved_sharing_bytes;
+	f->saved_zero_bytes = l->saved_zero_bytes;
+	f->saved_balloon_bytes = l->saved_balloon_bytes;
+	f->saved_paging_bytes = l->saved_paging_bytes;
+	f->ledger_mismatch_bp = l->mismatch_bp;
+	f->ticks++;
+	if (alloc_stats_read(&allocated) == 0)
+		f->allocated_bytes = allocated.allocated_bytes;
+	for (size_t i = 0; i < m->n_guests; i++)
+		if (m->guests[i]->sample.fresh)
+			flag_mismatch(m->guests[i]);
+	bus_publish(m->bus);
+}
+
+static void end_round(struct manager *m)
+{
+	uint64_t now_us = clock_monotonic_us();
+
+	m->in_round = false;
+	sd_event_source_set_enabled(m->round_timer, SD_EVENT_OFF);
+	for (size_t i = 0; i < m->n_guests; i++) {
+		struct guest *g = m->guests[i];
+
+		if (g->sample.fresh)
+			reclaim_observe(&g->reclaim, g->sample.kernel.regions,
+				g->sample.kernel.begin_us, now_us);
+	}
+	compute_ledger(m);
+	update_host_state(m);
+	evaluate(m, now_us);
+	for (size_t i = 0; i < m->n_guests; i++)
+		act(m, m->guests[i], now_us);
+	wall_check(m);
+	report(m);
+	m->last_tick_us = now_us;
+}
+
+void tick_arrived(struct manager *m)
+{
+	if (m->in_round && !anything_awaited(m))
+		end_round(m);
+}
+
+static int on_round_timeout(sd_event_source *source, uint64_t usec, void *userdata)
+{
+	struct manager *m = userdata;
+
+	if (m->in_round)
+		end_round(m);
+	return 0;
+}
+
+static int on_tick(sd_event_source *source, uint64_t usec, void *userdata)
+{
+	struct manager *m = userdata;
+
+	sd_event_source_set_time_relative(source, m->config.tick_us);
+	sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+	m->in_round = true;
+	sd_event_source_set_time_relative(m->round_timer, m->config.tick_us / 2);
+	sd_event_source_set_enabled(m->round_timer, SD_EVENT_ONESHOT);
+	begin_samples(m);
+	tick_arrived(m);
+	return 0;
+}
+
+int tick_start(struct manager *m)
+{
+	int r;
+
+	m->figures.host_state = host_state_name(m->host_state);
+	r = sd_event_add_time_relative(
+		m->event, &m->tick_timer, CLOCK_MONOTONIC, 0, 10 * US_PER_MS, on_tick, m);
+	if (r >= 0)
+		r = sd_event_add_time(m->event, &m->round_timer, CLOCK_MONOTONIC, 0, 10 * US_PER_MS,
+			on_round_timeout, m);
+	if (r >= 0)
+		r = sd_event_source_set_enabled(m->round_timer, SD_EVENT_OFF);
+	return r < 0 ? r : 0;
+}
+
+void tick_stop(struct manager *m)
+{
+	m->in_round = false;
+	m->tick_timer = sd_event_source_disable_unref(m->tick_timer);
+	m->round_timer = sd_event_source_disable_unref(m->round_timer);
+	process_sampler_cancel(m->own_reading);
+	m->own_reading = NULL;
+}

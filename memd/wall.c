@@ -1,0 +1,374 @@
+/*
+ * The budget between ticks: reads what is cheap to read (the cgroup's usage, swap), moves the
+ * limit, has the excess paged out, and makes guests wait and go on. Decisions are budget.c's. Never
+ * writes a limit in the event loop, since that may wait in the kernel's reclaim.
+ */
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+
+#include "memd/base/clock.h"
+#include "memd/base/log.h"
+#include "memd/base/overflow.h"
+#include "memd/base/procfs.h"
+#include "memd/base/units.h"
+#include "memd/manager.h"
+
+#define FAST_TICK_US	      (100 * US_PER_MS)
+/* Limits are moved in steps of this; smaller changes are not worth a system call. */
+#define LIMIT_STEP	      (1 * MIB)
+/*
+ * Lent above the wall while tasks wait in the kernel, so that they can be paused; at most 1/32 of
+ * the budget in all.
+ */
+#define EXTRA_STEP	      (4 * MIB)
+#define EXTRA_PART	      32
+/* The threshold event: usage at 3/4 of what the wall leaves. */
+#define THRESHOLD_NUMERATOR   3
+#define THRESHOLD_DENOMINATOR 4
+
+struct limit_job {
+	struct job job; /* first */
+	struct manager *manager;
+	struct cgroup *cgroup;
+	uint64_t wanted_bytes;
+	uint64_t set_bytes;
+	int result;
+};
+
+static void run_limit(struct job *j)
+{
+	struct limit_job *job = (struct limit_job *)j;
+
+	job->result = cgroup_set_limit(job->cgroup, job->wanted_bytes, &job->set_bytes);
+}
+
+static void limit_done(struct job *j)
+{
+	struct limit_job *job = (struct limit_job *)j;
+	struct wall *w = &job->manager->wall;
+
+	w->limit_job = NULL;
+	if (job->result == 0)
+		w->limit_bytes = job->set_bytes;
+	else if (job->result != -ECANCELED && job->result != -EBUSY)
+		log_warning("cannot set the limit of all guests to %s: %s",
+			UNITS_BYTES(job->wanted_bytes), strerror(-job->result));
+	free(job);
+}
+
+static void set_limit(struct manager *m, uint64_t bytes)
+{
+	struct wall *w = &m->wall;
+	struct limit_job *job;
+	uint64_t moved = bytes > w->limit_bytes ? bytes - w->limit_bytes : w->limit_bytes - bytes;
+
+	if (!w->root || w->limit_job || moved < LIMIT_STEP)
+		return;
+	job = malloc(sizeof(*job));
+	if (!job)
+		return;
+	*job = (struct limit_job){
+		.job = {.run = run_limit, .done = limit_done},
+		.manager = m,
+		.cgroup = w->root,
+		.wanted_bytes = bytes,
+		.result = -ECANCELED,
+	};
+	w->limit_job = job;
+	worker_submit(m->limiter, &job->job);
+}
+
+void wall_read_swap(struct manager *m)
+{
+	_cleanup_free_ struct swap_device *devices = NULL;
+	struct swap_room room = {0};
+	size_t n;
+
+	if (procfs_read_swaps(&devices, &n) < 0)
+		return; /* the former figures stay */
+	for (size_t i = 0; i < n; i++) {
+		room.used_bytes += devices[i].used_bytes;
+		room.free_bytes += devices[i].size_bytes - devices[i].used_bytes;
+		room.zram_occupied_bytes += devices[i].zram_occupied_bytes;
+	}
+	m->swap = room;
+}
+
+/* Our part of what zram occupies now, by the part that the last ledger found. */
+static uint64_t our_zram_bytes(const struct manager *m)
+{
+	const struct wall *w = &m->wall;
+	uint64_t then = w->ledger_zram_bytes, now = m->swap.zram_occupied_bytes;
+
+	/* What came since then is ours, for all we know. */
+	return now > then ? m->ledger.swap_occupied_bytes + (now - then)
+			  : u64_sub_or_zero(m->ledger.swap_occupied_bytes, then - now);
+}
+
+static void note_used(struct manager *m)
+{
+	const struct wall *w = &m->wall;
+	uint64_t used = m->ledger.used_bytes - m->ledger.swap_occupied_bytes + our_zram_bytes(m);
+
+	if (w->root)
+		used = u64_sub_or_zero(used + w->usage_bytes, w->ledger_usage_bytes);
+	m->figures.peak_used_bytes = u64_max(m->figures.peak_used_bytes, used);
+}
+
+static struct budget_guest describe(const struct guest *g)
+{
+	uint64_t cost = g->ledger.resident_bytes;
+
+	if (g->cgroup)
+		(void)cgroup_read_usage(g->cgroup, &cost); /* else what the ledger says */
+	return (struct budget_guest){
+		.cost_bytes = cost,
+		.target_bytes = g->target_bytes,
+		.paused = g->state == GUEST_PAUSED && g->paused_by_host,
+		.running = g->state == GUEST_RUNNING && !g->paused_by_host,
+		.since_us = g->paused_us,
+	};
+}
+
+static void on_paused(void *context, int result, const struct refusal *refusal)
+{
+	struct guest *g = context;
+
+	if (result < 0) /* it is asked again when it is still needed */
+		g->paused_by_host = false;
+}
+
+static void pause_guest(struct manager *m, struct guest *g, const struct budget_guest *seen)
+{
+	struct refusal refusal = {0};
+	char reason[VMM_REASON_MAX];
+
+	snprintf(reason, sizeof(reason),
+		"the host is short of memory: %s of the budget of %s are used, this guest costs %s "
+		"with a target of %s; it goes on when there is room%s",
+		UNITS_BYTES(m->wall.decision.used_bytes), UNITS_BYTES(m->budget_bytes),
+		UNITS_BYTES(seen->cost_bytes), UNITS_BYTES(seen->target_bytes),
+		m->swap.free_bytes ? "" : " (there is no free swap)");
+	if (guest_pause(g, GUEST_PAUSER_HOST, reason, on_paused, g, &refusal) == 0)
+		log_notice("guest %s: pausing: %s", g->name, reason);
+}
+
+static void resume_guest(struct manager *m, struct guest *g)
+{
+	struct refusal refusal = {0};
+
+	if (guest_resume(g, GUEST_PAUSER_HOST, NULL, NULL, &refusal) == 0)
+		log_notice("guest %s: resuming: %s of the budget of %s are used", g->name,
+			UNITS_BYTES(m->wall.decision.used_bytes), UNITS_BYTES(m->budget_bytes));
+}
+
+/* At most one guest each time. */
+static void pause_or_resume(struct manager *m, bool over, bool room)
+{
+	_cleanup_free_ struct budget_guest *seen = calloc(m->n_guests + 1, sizeof(*seen));
+	size_t chosen = BUDGET_NOBODY;
+
+	if (!seen)
+		return;
+	for (size_t i = 0; i < m->n_guests; i++)
+		seen[i] = describe(m->guests[i]);
+	if (over) {
+		chosen = budget_choose_pause(seen, m->n_guests);
+		if (chosen != BUDGET_NOBODY)
+			pause_guest(m, m->guests[chosen], &seen[chosen]);
+	} else if (room) {
+		chosen = budget_choose_resume(seen, m->n_guests, clock_monotonic_us());
+		if (chosen != BUDGET_NOBODY)
+			resume_guest(m, m->guests[chosen]);
+	}
+}
+
+/*
+ * Spreads what has to go out over the guests above their targets, by how much they are; over all
+ * when nobody is.
+ */
+static void page_out_excess(struct manager *m, uint64_t excess_bytes, enum reclaim_urgency urgency)
+{
+	uint64_t over_sum = 0;
+
+	for (size_t i = 0; i < m->n_guests; i++)
+		over_sum += u64_sub_or_zero(
+			m->guests[i]->ledger.resident_bytes, m->guests[i]->target_bytes);
+	for (size_t i = 0; i < m->n_guests; i++) {
+		struct guest *g = m->guests[i];
+		uint64_t over = u64_sub_or_zero(g->ledger.resident_bytes, g->target_bytes);
+		uint64_t part =
+			over_sum ? (uint64_t)((unsigned __int128)excess_bytes * over / over_sum)
+				 : excess_bytes / m->n_guests;
+
+		if (part)
+			tick_page_out(m, g, part, urgency);
+	}
+}
+
+static void move_threshold(struct manager *m);
+
+static bool anybody_paused(const struct manager *m)
+{
+	for (size_t i = 0; i < m->n_guests; i++)
+		if (m->guests[i]->paused_by_host)
+			return true;
+	return false;
+}
+
+static void say_no_swap(struct manager *m)
+{
+	if (m->swap.free_bytes > 0 || m->wall.said_no_swap)
+		return;
+	m->wall.said_no_swap = true;
+	log_warning("the host has no free swap: what sharing and balloons do not give cannot be "
+		    "had; add a zram device or another swap");
+}
+
+void wall_check(struct manager *m)
+{
+	struct wall *w = &m->wall;
+	struct budget_figures in = {
+		.now_us = clock_monotonic_us(),
+		.budget_bytes = m->budget_bytes,
+		/* Without cgroups: what the last tick saw. */
+		.usage_bytes = m->ledger.private_bytes,
+		.outside_bytes = m->ledger.pool_bytes + m->ledger.overhead_bytes,
+	};
+	int under_oom = 0;
+
+	if (w->root && cgroup_read_usage(w->root, &w->usage_bytes) == 0) {
+		in.usage_bytes = w->usage_bytes; /* the guests' overheads are in it */
+		for (size_t i = 0; i < m->n_guests; i++)
+			in.outside_bytes = u64_sub_or_zero(
+				in.outside_bytes, m->guests[i]->ledger.overhead_bytes);
+	}
+	if (w->root)
+		under_oom = cgroup_under_oom(w->root);
+	wall_read_swap(m);
+	in.zram_bytes = our_zram_bytes(m);
+	budget_decide(&w->budget, &in, &w->decision);
+	note_used(m);
+	if (under_oom > 0 && w->extra_bytes < m->budget_bytes / EXTRA_PART)
+		w->extra_bytes += EXTRA_STEP;
+	else if (under_oom <= 0 && w->decision.room)
+		w->extra_bytes = 0;
+	set_limit(m, w->decision.limit_bytes + w->extra_bytes);
+	if (w->decision.excess_bytes || under_oom > 0) {
+		say_no_swap(m);
+		page_out_excess(m, u64_max(w->decision.excess_bytes, EXTRA_STEP),
+			under_oom > 0 ? RECLAIM_FORCED : RECLAIM_URGENT);
+	}
+	pause_or_resume(m, w->decision.over || under_oom > 0, w->decision.room);
+	move_threshold(m);
+	if (w->decision.near || under_oom > 0 || anybody_paused(m)) {
+		sd_event_source_set_time_relative(w->timer, FAST_TICK_US);
+		sd_event_source_set_enabled(w->timer, SD_EVENT_ONESHOT);
+	}
+}
+
+static int on_fast_tick(sd_event_source *source, uint64_t usec, void *userdata)
+{
+	wall_check(userdata);
+	return 0;
+}
+
+static int on_kernel_event(sd_event_source *source, int fd, uint32_t revents, void *userdata)
+{
+	uint64_t count;
+
+	if (read(fd, &count, sizeof(count)) < 0 && errno != EAGAIN)
+		return sd_event_source_set_enabled(source, SD_EVENT_OFF);
+	wall_check(userdata);
+	return 0;
+}
+
+static int watch_event(struct manager *m, int fd, sd_event_source **ret)
+{
+	int r = sd_event_add_io(m->event, ret, fd, EPOLLIN, on_kernel_event, m);
+
+	if (r < 0) {
+		close(fd);
+		return r;
+	}
+	sd_event_source_set_io_fd_own(*ret, 1);
+	return 0;
+}
+
+/* v1: an event when usage comes near, so that a fast fill is not first seen at the next tick. */
+static void move_threshold(struct manager *m)
+{
+	struct wall *w = &m->wall;
+	uint64_t wanted = w->decision.limit_bytes / THRESHOLD_DENOMINATOR * THRESHOLD_NUMERATOR;
+	uint64_t moved = wanted > w->threshold_bytes ? wanted - w->threshold_bytes
+						     : w->threshold_bytes - wanted;
+	int fd;
+
+	if (w->mode != CGROUP_V1 || moved < m->budget_bytes / EXTRA_PART)
+		return;
+	if (cgroup_watch_threshold(w->root, wanted, &fd) < 0)
+		return; /* ticks see it, later */
+	w->threshold_source = sd_event_source_disable_unref(w->threshold_source);
+	if (watch_event(m, fd, &w->threshold_source) == 0)
+		w->threshold_bytes = wanted;
+}
+
+static int set_up_cgroup(struct manager *m, struct error *e)
+{
+	struct wall *w = &m->wall;
+	char mount[4096];
+	int fd, r;
+
+	w->mode = m->config.cgroup == CONFIG_CGROUP_OFF ? CGROUP_NONE
+							: cgroup_detect(mount, sizeof(mount), e);
+	if (w->mode == CGROUP_NONE)
+		return error_set(e, -EOPNOTSUPP, "switched off by Cgroup=off");
+	r = cgroup_new(w->mode, NULL, m->config.cgroup_name, &w->root, e);
+	if (r < 0 || w->mode != CGROUP_V1)
+		return r;
+	r = cgroup_watch_oom(w->root, &fd);
+	if (r < 0)
+		return error_set(e, r, "cannot switch the OOM killer of the guests' cgroup off: %s",
+			strerror(-r));
+	return watch_event(m, fd, &w->oom_source);
+}
+
+int wall_init(struct manager *m, struct error *e)
+{
+	static const char *const names[] = {
+		[CGROUP_NONE] = "none",
+		[CGROUP_V1] = "v1",
+		[CGROUP_V2] = "v2",
+	};
+	struct wall *w = &m->wall;
+	struct error why = {0};
+	int r;
+
+	w->limit_bytes = UINT64_MAX;
+	if (set_up_cgroup(m, &why) < 0) {
+		log_warning("guests run without memory cgroups, only the tick holds the budget: %s",
+			why.text);
+		cgroup_free(w->root);
+		w->root = NULL;
+		w->mode = CGROUP_NONE;
+	}
+	m->figures.cgroup_mode = names[w->mode];
+	r = sd_event_add_time(m->event, &w->timer, CLOCK_MONOTONIC, 0, US_PER_MS, on_fast_tick, m);
+	if (r < 0)
+		return r;
+	return sd_event_source_set_enabled(w->timer, SD_EVENT_OFF);
+}
+
+void wall_done(struct manager *m)
+{
+	struct wall *w = &m->wall;
+
+	sd_event_source_disable_unref(w->timer);
+	sd_event_source_disable_unref(w->oom_source);
+	sd_event_source_disable_unref(w->threshold_source);
+	if (w->root && cgroup_remove(w->root) == -EBUSY)
+		log_info("the guests' cgroup stays, with the guests in it");
+	cgroup_free(w->root);
+	*w = (struct wall){0};
+}
