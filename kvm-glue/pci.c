@@ -1,8 +1,8 @@
 /*
  * The PCI bus: configuration mechanism 1, type 0 functions, one memory BAR each, MSI-X and INTA.
  *
- * Must never: let a BAR decode outside of the host bridge's window, where the guest could lay it over RAM or the
- * interrupt controllers; take the bus's lock in an MMIO handler (pci.h says why).
+ * Must never: let a BAR decode outside of the host bridge's window, where the guest could lay it
+ * over RAM or the interrupt controllers; take the bus's lock in an MMIO handler (pci.h says why).
  */
 #include "kvm-glue/pci.h"
 
@@ -98,7 +98,9 @@ static void intx_update(struct pci_function *f)
 	m->ops->irq_line(m, PCI_GSI(f->slot), shown);
 }
 
-/* Brings what the machine delivers in line with the vector's entry and the masks; msix_lock held. */
+/*
+ * Brings what the machine delivers in line with the vector's entry and the masks; msix_lock held.
+ */
 static void msix_vector_update(struct pci_function *f, struct pci_msix_vector *v)
 {
 	struct machine *m = f->bus->machine;
@@ -116,7 +118,9 @@ static void msix_vector_update(struct pci_function *f, struct pci_msix_vector *v
 	}
 }
 
-/* The guest wrote the capability's message control, or the command register; PCI bus's lock held. */
+/*
+ * The guest wrote the capability's message control, or the command register; PCI bus's lock held.
+ */
 static void interrupts_configured(struct pci_function *f)
 {
 	uint16_t control = 0;
@@ -149,7 +153,10 @@ static void bar_configured(struct pci_function *f)
 		gpa = UINT64_MAX;
 	if (gpa == f->bar_gpa)
 		return;
-	/* An overlap with another function leaves this one undecoded, as real ones would fight over it. */
+	/*
+	 * An overlap with another function leaves this one undecoded, as real ones would fight over
+	 * it.
+	 */
 	if (bus_move(mmio, f->bar_range, gpa == UINT64_MAX ? PCI_BAR_INITIAL(f->slot) : gpa,
 		    gpa != UINT64_MAX) < 0)
 		gpa = UINT64_MAX;
@@ -184,7 +191,10 @@ static void function_write(
 		f->ops->config_written(f, offset, size);
 }
 
-/* The function that CONFIG_ADDRESS selects, and the offset that a data port then means; NULL for none. Lock held. */
+/*
+ * The function that CONFIG_ADDRESS selects, and the offset that a data port then means; NULL for
+ * none. Lock held.
+ */
 static struct pci_function *selected(struct pci_bus *b, uint64_t port, unsigned *ret_offset)
 {
 	uint32_t a = b->address;
@@ -298,7 +308,9 @@ static void bar_write(void *device, uint64_t offset, const uint8_t *data, unsign
 			i <= (begin + size - 1) / MSIX_ENTRY_BYTES; i++) {
 			struct pci_msix_vector *v = &f->vectors[i];
 
-			/* Messages are dwords, and of the vector control only the mask bit exists. */
+			/*
+			 * Messages are dwords, and of the vector control only the mask bit exists.
+			 */
 			v->entry[0] &= ~UINT32_C(3);
 			v->entry[3] &= MSIX_ENTRY_MASKED;
 			msix_vector_update(f, v);
@@ -335,7 +347,10 @@ static void function_setup(struct pci_function *f, struct pci_bus *b, unsigned s
 
 int pci_bus_new(struct machine *m, struct pci_bus **ret)
 {
-	/* The identity that other small hypervisors give their bridge: no driver of Linux has a quirk for it. */
+	/*
+	 * The identity that other small hypervisors give their bridge: no driver of Linux has a
+	 * quirk for it.
+	 */
 	static const struct pci_ids bridge_ids = {
 		.vendor = 0x8086,
 		.device = 0x0d57,

@@ -1,11 +1,12 @@
 /*
- * One PCI bus of type 0 functions behind a host bridge: configuration mechanism 1 (PCI Local Bus 3.0, 3.2.2.3.2), one
- * memory BAR a function, a capability list, MSI-X (6.8.2) and, for drivers without MSI-X, INTA on a line of the
- * function's own. Knows nothing of virtio.
+ * One PCI bus of type 0 functions behind a host bridge: configuration mechanism 1 (PCI Local
+ * Bus 3.0, 3.2.2.3.2), one memory BAR a function, a capability list, MSI-X (6.8.2) and, for drivers
+ * without MSI-X, INTA on a line of the function's own. Knows nothing of virtio.
  *
- * Locks, in the order they are taken: the bus's own (configuration space, BAR placement), then a function's MSI-X lock.
- * BARs are moved (bus_move on MMIO) from within a port I/O handler, so the machine's bus locks each kind of range by
- * itself; and an MMIO handler never takes the PCI bus's lock.
+ * Locks, in the order they are taken: the bus's own (configuration space, BAR placement), then a
+ * function's MSI-X lock. BARs are moved (bus_move on MMIO) from within a port I/O handler, so the
+ * machine's bus locks each kind of range by itself; and an MMIO handler never takes the PCI bus's
+ * lock.
  */
 #pragma once
 
@@ -21,8 +22,9 @@
 #define PCI_MSIX_MAX	 16 /* vectors of a function */
 
 /*
- * INTA of slot N is GSI 16 + N, level triggered, active low, not shared: for the DSDT's _PRT, and what the interrupt line
- * register says. Where a function's first BAR is placed before the guest moves it.
+ * INTA of slot N is GSI 16 + N, level triggered, active low, not shared: for the DSDT's _PRT, and
+ * what the interrupt line register says. Where a function's first BAR is placed before the guest
+ * moves it.
  */
 #define PCI_GSI(slot)	      (16u + (slot))
 #define PCI_BAR_INITIAL(slot) (MACHINE_PCI_MMIO_BASE + (slot)*PCI_BAR_BYTES)
@@ -33,8 +35,8 @@ struct pci_function;
 /*
  * What a function does beyond its configuration bytes. Any of them may be NULL.
  *
- * config_read: before bytes [offset, offset + size) are read: bring `config` up to date. config_written: after the
- * writable bits of them were written. Both with the PCI bus's lock held.
+ * config_read: before bytes [offset, offset + size) are read: bring `config` up to date.
+ * config_written: after the writable bits of them were written. Both with the PCI bus's lock held.
  * bar_moved: the BAR now decodes at gpa, or nowhere (UINT64_MAX). PCI bus's lock held.
  * bar: accesses to the BAR outside of the MSI-X table and pending bits; vCPU threads, no lock held.
  */
@@ -53,7 +55,10 @@ struct pci_msix_vector {
 	bool pending;
 };
 
-/* Embedded in the device; filled by pci_function_init and its capability helpers. Fields are private to pci.c but for config. */
+/*
+ * Embedded in the device; filled by pci_function_init and its capability helpers. Fields are
+ * private to pci.c but for config.
+ */
 struct pci_function {
 	const struct pci_function_ops *ops;
 	struct pci_bus *bus;
@@ -80,7 +85,10 @@ struct pci_function {
 
 /* Registers ports 0xcf8..0xcff. m outlives it. -EEXIST, -ENOMEM. */
 int pci_bus_new(struct machine *m, struct pci_bus **ret);
-/* After the functions are done and no vCPU runs. NULL is allowed. The machine's bus must still be there. */
+/*
+ * After the functions are done and no vCPU runs. NULL is allowed. The machine's bus must still be
+ * there.
+ */
 void pci_bus_free(struct pci_bus *b);
 DEFINE_CLEANUP(struct pci_bus *, pci_bus_free)
 
@@ -94,30 +102,37 @@ struct pci_ids {
 };
 
 /*
- * Sets up *f (zeroed by the caller) without showing it to the guest: identity, a BAR of PCI_BAR_BYTES that is placed at
- * PCI_BAR_INITIAL(slot), not decoded. slot 1..PCI_SLOTS-1. -EBUSY when the slot is taken, or an errno of bus_add.
+ * Sets up *f (zeroed by the caller) without showing it to the guest: identity, a BAR of
+ * PCI_BAR_BYTES that is placed at PCI_BAR_INITIAL(slot), not decoded. slot 1..PCI_SLOTS-1. -EBUSY
+ * when the slot is taken, or an errno of bus_add.
  */
 int pci_function_init(struct pci_function *f, struct pci_bus *b, unsigned slot,
 	const struct pci_ids *ids, const struct pci_function_ops *ops);
-/* Takes the function off the bus; after that no operation of it is called. Safe on a zeroed or half-built one. */
+/*
+ * Takes the function off the bus; after that no operation of it is called. Safe on a zeroed or
+ * half-built one.
+ */
 void pci_function_done(struct pci_function *f);
 
 /*
- * Appends a capability of `bytes` (with its two header bytes, which this fills in); the rest is copied from body. Returns
- * its offset, or -ENOSPC.
+ * Appends a capability of `bytes` (with its two header bytes, which this fills in); the rest is
+ * copied from body. Returns its offset, or -ENOSPC.
  */
 int pci_function_add_capability(
 	struct pci_function *f, uint8_t id, const void *body, unsigned bytes);
 /*
- * Adds MSI-X with n vectors (1..PCI_MSIX_MAX), table and pending bits at those offsets (8 byte aligned) of the BAR. -EINVAL,
- * -ENOSPC, or an errno of msi_new.
+ * Adds MSI-X with n vectors (1..PCI_MSIX_MAX), table and pending bits at those offsets (8 byte
+ * aligned) of the BAR. -EINVAL, -ENOSPC, or an errno of msi_new.
  */
 int pci_function_add_msix(
 	struct pci_function *f, unsigned n, uint32_t table_offset, uint32_t pba_offset);
 /* The guest can find it from now on. */
 void pci_function_publish(struct pci_function *f);
 
-/* Raises a vector, or keeps it pending while masked; nothing when MSI-X is off or there is no such vector. Any thread. */
+/*
+ * Raises a vector, or keeps it pending while masked; nothing when MSI-X is off or there is no such
+ * vector. Any thread.
+ */
 void pci_msix_raise(struct pci_function *f, unsigned vector);
 bool pci_msix_enabled(struct pci_function *f);
 /* Level of INTA; kept and not shown while the guest disabled it or uses MSI-X. Any thread. */

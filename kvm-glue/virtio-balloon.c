@@ -2,25 +2,28 @@
  * virtio-balloon (virtio 1.2, 5.5).
  *
  * DOC: what the balloon believes
- * The guest names pages that it will not use (inflate), that it uses again (deflate), and ranges that happen to be free
- * (reporting). Each page named is looked up in RAM; what is not RAM is counted and otherwise ignored. A bitmap holds which
- * pages are in the balloon, so that the count is what was really given, however often the guest names a page: a page
- * inflated twice is discarded twice (it may hold memory again) and counted once, a page deflated that was never inflated
- * counts for nothing. The pages of a request are sorted and discarded as ranges, one guest_ram_discard for each, since a
- * range costs about as much as a single page.
+ * The guest names pages that it will not use (inflate), that it uses again (deflate), and ranges
+ * that happen to be free (reporting). Each page named is looked up in RAM; what is not RAM is
+ * counted and otherwise ignored. A bitmap holds which pages are in the balloon, so that the count
+ * is what was really given, however often the guest names a page: a page inflated twice is
+ * discarded twice (it may hold memory again) and counted once, a page deflated that was never
+ * inflated counts for nothing. The pages of a request are sorted and discarded as ranges, one
+ * guest_ram_discard for each, since a range costs about as much as a single page.
  *
- * Discarding before the request is used is what 5.5.6 allows: the guest gave the content up. With PAGE_POISON the driver
- * says what free pages hold. That concerns reported pages only (5.5.6.7): they must keep poison_val or their content, and a
- * discarded page reads as zeros; so pages of a guest whose poison is not zero are acknowledged and kept. Inflated pages are
- * discarded all the same, since such a driver writes them anew after deflating (5.5.6.6).
+ * Discarding before the request is used is what 5.5.6 allows: the guest gave the content up. With
+ * PAGE_POISON the driver says what free pages hold. That concerns reported pages only (5.5.6.7):
+ * they must keep poison_val or their content, and a discarded page reads as zeros; so pages of a
+ * guest whose poison is not zero are acknowledged and kept. Inflated pages are discarded all the
+ * same, since such a driver writes them anew after deflating (5.5.6.6).
  *
- * Queues are numbered by what was negotiated, without gaps, as drivers and devices do it in practice: the inflate and the
- * deflate queue, then the statistics queue if there is one, then the reporting queue if there is one.
+ * Queues are numbered by what was negotiated, without gaps, as drivers and devices do it in
+ * practice: the inflate and the deflate queue, then the statistics queue if there is one, then the
+ * reporting queue if there is one.
  *
  * After a reset the balloon is empty: the driver has forgotten it.
  *
- * Must never: take `lock` while it touches guest memory or waits for run_lock (the control thread takes `lock`); discard a
- * page that the guest did not name.
+ * Must never: take `lock` while it touches guest memory or waits for run_lock (the control thread
+ * takes `lock`); discard a page that the guest did not name.
  */
 #include "kvm-glue/virtio-balloon.h"
 
@@ -133,7 +136,10 @@ static int compare_pages(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-/* Puts the page numbers of n PFNs in place of them, sorted and each once; returns how many. What is not RAM falls out. */
+/*
+ * Puts the page numbers of n PFNs in place of them, sorted and each once; returns how many. What is
+ * not RAM falls out.
+ */
 static size_t pfns_to_pages(struct virtio_balloon *b, size_t n, struct tally *t)
 {
 	size_t kept = 0, unique = 0;
@@ -153,7 +159,10 @@ static size_t pfns_to_pages(struct virtio_balloon *b, size_t n, struct tally *t)
 	return unique;
 }
 
-/* Discards a range the guest gave. A failure leaves the pages as they were, which the guest cannot tell. */
+/*
+ * Discards a range the guest gave. A failure leaves the pages as they were, which the guest cannot
+ * tell.
+ */
 static void discard(
 	struct virtio_balloon *b, uint64_t page, uint64_t n, enum hole_reason why, struct tally *t)
 {
@@ -207,8 +216,8 @@ static void deflate_pages(struct virtio_balloon *b, size_t n, struct tally *t)
 }
 
 /*
- * An array of le32 PFNs (5.5.6). -EPROTO when it is not one: something to write, not a multiple of four bytes, or more
- * entries than the guest has pages.
+ * An array of le32 PFNs (5.5.6). -EPROTO when it is not one: something to write, not a multiple of
+ * four bytes, or more entries than the guest has pages.
  */
 static int handle_pfns(struct virtio_balloon *b,
 	void (*handle)(struct virtio_balloon *, size_t, struct tally *), struct tally *t)
@@ -251,7 +260,10 @@ static int handle_report(struct virtio_balloon *b, struct tally *t)
 			u64_align_down(c->buffers[i].gpa.v + c->buffers[i].bytes, PAGE_BYTES);
 		uint64_t page, n;
 
-		/* A buffer lies in RAM, so its sum does not overflow, and it has a page number if it has a page. */
+		/*
+		 * A buffer lies in RAM, so its sum does not overflow, and it has a page number if
+		 * it has a page.
+		 */
 		if (begin >= end || !guest_ram_page_of(b->device.machine->ram, GPA(begin), &page))
 			continue;
 		n = (end - begin) / PAGE_BYTES;
@@ -315,7 +327,10 @@ static void claims_ask(struct virtio_balloon *b)
 	}
 }
 
-/* Takes over the statistics in b->chain and keeps the buffer. -EPROTO when there is something to write in it. */
+/*
+ * Takes over the statistics in b->chain and keeps the buffer. -EPROTO when there is something to
+ * write in it.
+ */
 static int handle_claims(struct virtio_balloon *b)
 {
 	struct {

@@ -2,12 +2,14 @@
  * virtio-console with two ports (virtio 1.2, 5.3).
  *
  * DOC: flow control
- * Nothing that the guest sends is kept but the chain it came in. Console output goes to a callback that takes all of it. The
- * agent's port passes bytes to a non-blocking socket: what the socket does not take stays in its chain, which is held until
- * the socket is writable again, and the queue behind it is not looked at; with nobody attached the bytes are dropped and
- * counted. Towards the guest, bytes are read from the socket only when the guest has opened its end and offers a buffer, so
- * they wait in the peer's socket. Control messages to the guest are not queued either: per port a few bits say what it has
- * still to be told, and saying it twice is no different from saying it once.
+ * Nothing that the guest sends is kept but the chain it came in. Console output goes to a callback
+ * that takes all of it. The agent's port passes bytes to a non-blocking socket: what the socket
+ * does not take stays in its chain, which is held until the socket is writable again, and the queue
+ * behind it is not looked at; with nobody attached the bytes are dropped and counted. Towards the
+ * guest, bytes are read from the socket only when the guest has opened its end and offers a buffer,
+ * so they wait in the peer's socket. Control messages to the guest are not queued either: per port
+ * a few bits say what it has still to be told, and saying it twice is no different from saying it
+ * once.
  *
  * Must never: block on the agent's socket; keep a byte of the guest's outside of its chain.
  */
@@ -92,7 +94,7 @@ struct virtio_console {
 	struct virtq_chain chain; /* the one at work */
 	struct virtq_chain held; /* of the agent's transmit queue, not passed on completely */
 	uint64_t held_done_bytes;
-	bool agent_rx_empty; /* no buffer for the guest at the last look: wait for the queue, not for the socket */
+	bool agent_rx_empty; /* wait for a buffer of the guest, not for the socket */
 	uint8_t copy[COPY_BYTES];
 
 	pthread_mutex_t lock; /* what follows; never held for longer than a copy */
@@ -152,7 +154,10 @@ static struct control_message next_message(
 	return m;
 }
 
-/* Tells the driver one thing about a port. 0, VIRTQ_EMPTY, or -EPROTO when the buffer is too small or not for writing. */
+/*
+ * Tells the driver one thing about a port. 0, VIRTQ_EMPTY, or -EPROTO when the buffer is too small
+ * or not for writing.
+ */
 static int tell_one(struct virtio_console *c, unsigned port)
 {
 	struct control_message m;
@@ -382,7 +387,10 @@ static int serve_agent_rx(struct virtio_console *c)
 	for (unsigned n = 0; n < q->size && agent_may_receive(c); n++) {
 		ssize_t got;
 
-		/* Look whether there is something before a buffer is taken: a popped chain must be pushed. */
+		/*
+		 * Look whether there is something before a buffer is taken: a popped chain must be
+		 * pushed.
+		 */
 		got = recv(c->agent_fd, c->copy, 1, MSG_PEEK | MSG_DONTWAIT);
 		if (got < 0 && errno == EAGAIN)
 			break;

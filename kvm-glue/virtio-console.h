@@ -1,7 +1,8 @@
 /*
- * virtio-console (virtio 1.2, 5.3) with two ports: 0 the console (output only), 1 the agent's channel, a virtio-serial
- * port named VIRTIO_CONSOLE_AGENT_NAME. What the guest sends is never kept beyond the chain it came in: a peer that does
- * not read holds the guest's port back, no peer at all means the bytes are dropped and counted.
+ * virtio-console (virtio 1.2, 5.3) with two ports: 0 the console (output only), 1 the agent's
+ * channel, a virtio-serial port named VIRTIO_CONSOLE_AGENT_NAME. What the guest sends is never kept
+ * beyond the chain it came in: a peer that does not read holds the guest's port back, no peer at
+ * all means the bytes are dropped and counted.
  */
 #pragma once
 
@@ -15,12 +16,15 @@
 
 struct virtio_console;
 
-/* Takes console output; called from the device thread, shall not block for long, takes all of it. */
+/*
+ * Takes console output; called from the device thread, shall not block for long, takes all of it.
+ */
 typedef void (*virtio_console_output)(void *context, const uint8_t *data, size_t bytes);
 
 /*
- * A console in a slot of the bus, with its thread running. agent_fd: a connected, non-blocking stream socket, taken over
- * (closed by the console, also when this fails), or -1. m, pci and context outlive it. An errno of what it is made of.
+ * A console in a slot of the bus, with its thread running. agent_fd: a connected, non-blocking
+ * stream socket, taken over (closed by the console, also when this fails), or -1. m, pci and
+ * context outlive it. An errno of what it is made of.
  */
 int virtio_console_new(struct machine *m, struct pci_bus *pci, unsigned slot,
 	virtio_console_output output, void *context, int agent_fd, struct virtio_console **ret);
@@ -28,7 +32,10 @@ int virtio_console_new(struct machine *m, struct pci_bus *pci, unsigned slot,
 void virtio_console_free(struct virtio_console *c);
 DEFINE_CLEANUP(struct virtio_console *, virtio_console_free)
 
-/* Attaches a peer to the agent's port, replacing (closing) the former; fd as above, -1 to detach. Any thread. */
+/*
+ * Attaches a peer to the agent's port, replacing (closing) the former; fd as above, -1 to detach.
+ * Any thread.
+ */
 void virtio_console_attach_agent(struct virtio_console *c, int fd);
 
 struct virtio_console_stats {

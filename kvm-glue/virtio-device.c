@@ -1,14 +1,15 @@
 /*
- * What all virtio devices have in common: queues, the thread that serves them, and what happens when the guest breaks a
- * rule.
+ * What all virtio devices have in common: queues, the thread that serves them, and what happens
+ * when the guest breaks a rule.
  *
  * DOC: the device thread and reset
- * The thread sleeps on the queues' doorbells (eventfds, which KVM signals by itself), on one descriptor that the class
- * watches, and on wake_fd. It looks at rings only with run_lock held and `running` true. A reset clears `running` under the
- * same lock, in the vCPU thread that wrote the status: so when the write returns, no chain is being worked on and none will
- * be, and whatever notification still sits in a doorbell finds a device that does not run. The lock is held for one bounded
- * batch (a queue's worth of chains), during which a freeze may make the thread wait; nobody but that guest's own vCPUs ever
- * waits for it.
+ * The thread sleeps on the queues' doorbells (eventfds, which KVM signals by itself), on one
+ * descriptor that the class watches, and on wake_fd. It looks at rings only with run_lock held and
+ * `running` true. A reset clears `running` under the same lock, in the vCPU thread that wrote the
+ * status: so when the write returns, no chain is being worked on and none will be, and whatever
+ * notification still sits in a doorbell finds a device that does not run. The lock is held for one
+ * bounded batch (a queue's worth of chains), during which a freeze may make the thread wait; nobody
+ * but that guest's own vCPUs ever waits for it.
  *
  * Must never: be waited for by the scanner, the census or the control thread.
  */
@@ -19,9 +20,9 @@
 #include <sys/eventfd.h>
 
 /*
- * Takes run_lock in turn. A thread that works through batches would else take the lock again before the one that waits for
- * it has woken up, and a reset could take as long as the guest has requests: who waits holds `turn`, so the next batch waits
- * behind it.
+ * Takes run_lock in turn. A thread that works through batches would else take the lock again before
+ * the one that waits for it has woken up, and a reset could take as long as the guest has requests:
+ * who waits holds `turn`, so the next batch waits behind it.
  */
 static void run_begin(struct virtio_device *d)
 {
@@ -203,7 +204,10 @@ void virtio_device_start(struct virtio_device *d, uint64_t features,
 	} else {
 		d->features = features;
 		d->running = true;
-		/* Drivers notify before DRIVER_OK too (Linux's balloon does): look once at everything. */
+		/*
+		 * Drivers notify before DRIVER_OK too (Linux's balloon does): look once at
+		 * everything.
+		 */
 		d->serve_all = true;
 		d->class->started(d);
 	}

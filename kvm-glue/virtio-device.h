@@ -1,11 +1,12 @@
 /*
- * What every virtio device is, whatever it does and whatever transport it sits on: the class (an operations table), the
- * negotiated features, the queues, and the thread that serves them.
+ * What every virtio device is, whatever it does and whatever transport it sits on: the class (an
+ * operations table), the negotiated features, the queues, and the thread that serves them.
  *
- * Who may do what: a transport calls virtio_device_start, _stop and _notify from vCPU threads. The device's own thread
- * calls the class's handlers with `run_lock` held and may block in them on guest memory for as long as one freeze lasts;
- * start and stop wait for it. No other thread takes run_lock: what the control thread needs lies under locks of the
- * class that are never held while guest memory is touched.
+ * Who may do what: a transport calls virtio_device_start, _stop and _notify from vCPU threads. The
+ * device's own thread calls the class's handlers with `run_lock` held and may block in them on
+ * guest memory for as long as one freeze lasts; start and stop wait for it. No other thread takes
+ * run_lock: what the control thread needs lies under locks of the class that are never held while
+ * guest memory is touched.
  */
 #pragma once
 
@@ -29,16 +30,20 @@
 struct virtio_device;
 
 /*
- * One kind of device. Handlers return 0, or a negative errno when the guest broke the rules: the device then needs a
- * reset (virtio 1.2, 2.1.2).
+ * One kind of device. Handlers return 0, or a negative errno when the guest broke the rules: the
+ * device then needs a reset (virtio 1.2, 2.1.2).
  *
- * config_read/config_write: [offset, offset + size) lies within config_bytes. vCPU threads, several at a time, no lock held.
- * started: DRIVER_OK; d->features and d->queues are set. stopped: reset, also of a device that never started: forget
- * chains and whatever the driver said, the rings are gone. Both from a vCPU thread with run_lock held.
- * serve: the guest notified this queue, or may have. Device thread, run_lock held, the device is running. Returns
- * VIRTIO_SERVE_AGAIN when it stopped early to let others have the lock.
- * woken: somebody called virtio_device_wake, or the descriptor watched has events. As serve, may be NULL.
- * watch: the descriptor and events to wait for; events 0 (or NULL) for none. Device thread, run_lock held.
+ * config_read/config_write: [offset, offset + size) lies within config_bytes. vCPU threads, several
+ *   at a time, no lock held.
+ * started: DRIVER_OK; d->features and d->queues are set. stopped: reset, also of a device that
+ *   never started: forget chains and whatever the driver said, the rings are gone. Both from a vCPU
+ *   thread with run_lock held.
+ * serve: the guest notified this queue, or may have. Device thread, run_lock held, the device is
+ *   running. Returns VIRTIO_SERVE_AGAIN when it stopped early to let others have the lock.
+ * woken: somebody called virtio_device_wake, or the descriptor watched has events. As serve, may be
+ *   NULL.
+ * watch: the descriptor and events to wait for, fd -1 for none. Device thread, run_lock held; may
+ *   be NULL.
  */
 #define VIRTIO_SERVE_AGAIN 1
 struct virtio_class {
@@ -113,8 +118,8 @@ void virtio_device_done(struct virtio_device *d);
 uint64_t virtio_device_offered(const struct virtio_device *d);
 
 /*
- * The driver is ready: sets up the queues and lets the thread serve them. A queue that is not where or what a queue can be
- * breaks the device, like any other rule the guest breaks.
+ * The driver is ready: sets up the queues and lets the thread serve them. A queue that is not where
+ * or what a queue can be breaks the device, like any other rule the guest breaks.
  */
 void virtio_device_start(struct virtio_device *d, uint64_t features,
 	const struct virtio_queue_setup setup[VIRTIO_QUEUES_MAX]);
@@ -126,5 +131,8 @@ void virtio_device_notify(struct virtio_device *d, unsigned queue);
 void virtio_device_pushed(struct virtio_device *d, unsigned queue);
 /* Has the device thread call `woken`. Any thread. */
 void virtio_device_wake(struct virtio_device *d);
-/* The guest broke a rule: counts, logs with a limit, stops serving until the reset, tells the driver. run_lock held. */
+/*
+ * The guest broke a rule: counts, logs with a limit, stops serving until the reset, tells the
+ * driver. run_lock held.
+ */
 void virtio_device_break(struct virtio_device *d, const char *what);

@@ -2,11 +2,12 @@
  * The PCI transport of virtio (virtio 1.2, 4.1).
  *
  * DOC: locks
- * status_lock serializes vCPUs that write the device status, so that a start and a reset never interleave; run_lock (the
- * device's) is taken within it. `lock` protects the registers and is held for a few instructions only, by vCPUs, by the
- * device thread when it interrupts and by the control thread when it changes the configuration; MSI-X locks come after it.
- * Order: status_lock, run_lock, lock, the function's msix_lock. Interrupts are raised under `lock`, so that ISR, status and
- * line change together.
+ * status_lock serializes vCPUs that write the device status, so that a start and a reset never
+ * interleave; run_lock (the device's) is taken within it. `lock` protects the registers and is held
+ * for a few instructions only, by vCPUs, by the device thread when it interrupts and by the control
+ * thread when it changes the configuration; MSI-X locks come after it. Order: status_lock,
+ * run_lock, lock, the function's msix_lock. Interrupts are raised under `lock`, so that ISR, status
+ * and line change together.
  *
  * Must never: trust an offset or a size; take run_lock on behalf of the control thread.
  */
@@ -36,7 +37,10 @@ enum {
 	ISR_CONFIG = 1 << 1,
 };
 
-/* 4.1.4.3, little endian and naturally aligned, without what belongs to features that are not offered. */
+/*
+ * 4.1.4.3, little endian and naturally aligned, without what belongs to features that are not
+ * offered.
+ */
 struct common_config {
 	uint32_t device_feature_select;
 	uint32_t device_feature;
@@ -175,7 +179,9 @@ static void device_reset(struct virtio_pci *p)
 	pthread_mutex_unlock(&p->lock);
 }
 
-/* FEATURES_OK sticks only with VERSION_1 and nothing that was not offered (3.1.1, 6.1); lock held. */
+/*
+ * FEATURES_OK sticks only with VERSION_1 and nothing that was not offered (3.1.1, 6.1); lock held.
+ */
 static bool features_acceptable(const struct virtio_pci *p)
 {
 	return (p->driver_features & VIRTIO_F_VERSION_1) &&
@@ -183,8 +189,8 @@ static bool features_acceptable(const struct virtio_pci *p)
 }
 
 /*
- * The driver writes the status. It can only add bits (2.1.1) or reset; DEVICE_NEEDS_RESET is not its to set. status_lock
- * held, lock not.
+ * The driver writes the status. It can only add bits (2.1.1) or reset; DEVICE_NEEDS_RESET is not
+ * its to set. status_lock held, lock not.
  */
 static void status_add(struct virtio_pci *p, uint8_t bits)
 {
@@ -196,7 +202,9 @@ static void status_add(struct virtio_pci *p, uint8_t bits)
 	added = bits & (uint8_t) ~(p->status | VIRTIO_STATUS_NEEDS_RESET);
 	if ((added & VIRTIO_STATUS_FEATURES_OK) && !features_acceptable(p))
 		added &= (uint8_t)~VIRTIO_STATUS_FEATURES_OK;
-	/* A driver that skips FEATURES_OK does not speak this version: it gets no DRIVER_OK either. */
+	/*
+	 * A driver that skips FEATURES_OK does not speak this version: it gets no DRIVER_OK either.
+	 */
 	if (!((p->status | added) & VIRTIO_STATUS_FEATURES_OK))
 		added &= (uint8_t)~VIRTIO_STATUS_DRIVER_OK;
 	p->status |= added;
@@ -291,7 +299,10 @@ static void driver_feature_write(struct virtio_pci *p, uint32_t value)
 				sizeof(((struct common_config *)NULL)->field) &&                   \
 		offset + size > offsetof(struct common_config, field))
 
-/* Takes over what was written to the selected queue; one that is enabled is fixed until the reset (4.1.4.3.2). lock held. */
+/*
+ * Takes over what was written to the selected queue; one that is enabled is fixed until the reset
+ * (4.1.4.3.2). lock held.
+ */
 static void common_write_queue(
 	struct virtio_pci *p, const struct common_config *c, uint64_t offset, unsigned size)
 {
@@ -316,8 +327,8 @@ static void common_write_queue(
 }
 
 /*
- * Writes of any size at any offset: the bytes are laid over what the registers read as, then each field that was touched is
- * taken over from there.
+ * Writes of any size at any offset: the bytes are laid over what the registers read as, then each
+ * field that was touched is taken over from there.
  */
 static void common_write(struct virtio_pci *p, uint64_t offset, const uint8_t *data, unsigned size)
 {
@@ -409,8 +420,9 @@ static void bar_write(void *device, uint64_t offset, const uint8_t *data, unsign
 }
 
 /*
- * The window in configuration space for drivers that cannot map the BAR (4.1.4.9): whether an access to [offset, offset +
- * size) touches its data, and what it then reads or writes in the BAR. False for a window that the driver set up wrong.
+ * The window in configuration space for drivers that cannot map the BAR (4.1.4.9): whether an
+ * access to [offset, offset + size) touches its data, and what it then reads or writes in the BAR.
+ * False for a window that the driver set up wrong.
  */
 static bool window_target(
 	const struct virtio_pci *p, unsigned offset, unsigned size, struct capability *ret)
@@ -446,7 +458,9 @@ static void window_written(struct pci_function *f, unsigned offset, unsigned siz
 		region_write(f, c.offset, (const uint8_t *)&c.extra, c.length);
 }
 
-/* Doorbells follow the BAR; a queue for which the machine has none is notified by way of the bus. */
+/*
+ * Doorbells follow the BAR; a queue for which the machine has none is notified by way of the bus.
+ */
 static void bar_moved(struct pci_function *f, uint64_t gpa)
 {
 	struct virtio_pci *p = of_function(f);

@@ -1,6 +1,7 @@
 /*
- * The PCI transport of virtio devices (virtio 1.2, 4.1; modern only): shows a virtio_device as a PCI function with one BAR,
- * MSI-X vectors for its configuration and each of its queues, and a doorbell for each queue.
+ * The PCI transport of virtio devices (virtio 1.2, 4.1; modern only): shows a virtio_device as a
+ * PCI function with one BAR, MSI-X vectors for its configuration and each of its queues, and a
+ * doorbell for each queue.
  */
 #pragma once
 
@@ -8,7 +9,10 @@
 #include "kvm-glue/pci.h"
 #include "kvm-glue/virtio-device.h"
 
-/* Where the structures lie in the BAR (each also in a capability): fixed, so that a simple guest may rely on it. */
+/*
+ * Where the structures lie in the BAR (each also in a capability): fixed, so that a simple guest
+ * may rely on it.
+ */
 #define VIRTIO_PCI_COMMON_OFFSET UINT64_C(0x0000)
 #define VIRTIO_PCI_ISR_OFFSET	 UINT64_C(0x1000)
 #define VIRTIO_PCI_DEVICE_OFFSET UINT64_C(0x2000)
@@ -30,8 +34,9 @@
 struct virtio_pci;
 
 /*
- * Connects d, which is initialized and not yet running, and shows it to the guest in that slot. m, pci and d outlive the
- * transport. -ENOMEM, or an errno of pci_function_init or pci_function_add_msix.
+ * Connects d, which is initialized and not yet running, and shows it to the guest in that slot. m,
+ * pci and d outlive the transport. -ENOMEM, or an errno of pci_function_init or
+ * pci_function_add_msix.
  */
 int virtio_pci_new(struct machine *m, struct pci_bus *pci, unsigned slot, struct virtio_device *d,
 	struct virtio_pci **ret);

@@ -2,11 +2,13 @@
  * Split virtqueues (virtio 1.2, 2.7).
  *
  * DOC: what is believed, and when
- * The rings lie in guest memory and the guest may change any byte at any time. So a field is loaded once, by one atomic
- * access, and what was loaded is checked and used; nothing is read twice. Three things bound the work: the driver's index
- * may be ahead of ours by at most the queue size; a chain, with its indirect table, has at most as many descriptors as the
- * queue (2.7.5.3.1), which also ends every cycle; and each buffer lies in one range of RAM, length included. A chain that
- * fails a check is not taken: nothing is pushed for it, since the device needs a reset then and the queue is given up.
+ * The rings lie in guest memory and the guest may change any byte at any time. So a field is loaded
+ * once, by one atomic access, and what was loaded is checked and used; nothing is read twice. Three
+ * things bound the work: the driver's index may be ahead of ours by at most the queue size; a
+ * chain, with its indirect table, has at most as many descriptors as the queue (2.7.5.3.1), which
+ * also ends every cycle; and each buffer lies in one range of RAM, length included. A chain that
+ * fails a check is not taken: nothing is pushed for it, since the device needs a reset then and the
+ * queue is given up.
  *
  * Must never: wait for the guest, or hand out a pointer without its length.
  */
@@ -85,7 +87,10 @@ static void store16(uint16_t *p, uint16_t v)
 	__atomic_store_n(p, v, __ATOMIC_RELAXED);
 }
 
-/* An indirect table may lie at any address, so this is a copy; the fence keeps the compiler from reading there again. */
+/*
+ * An indirect table may lie at any address, so this is a copy; the fence keeps the compiler from
+ * reading there again.
+ */
 static struct virtq_desc load_desc(const uint8_t *table, unsigned i)
 {
 	struct virtq_desc d;
@@ -99,8 +104,8 @@ static struct virtq_desc load_desc(const uint8_t *table, unsigned i)
 struct walk {
 	const uint8_t *table;
 	uint16_t entries;
-	unsigned
-		seen; /* descriptors of the chain so far, the one that names an indirect table not counted */
+	unsigned seen; /* descriptors of the chain so far, the one that names an indirect table not
+			  counted */
 	bool in_indirect;
 };
 
@@ -230,11 +235,17 @@ bool virtq_needs_interrupt(struct virtq *q)
 	if (since == 0)
 		return false;
 	q->signalled = q->next_used;
-	/* Our index must be visible before we look whether the driver sleeps; it does the same the other way round. */
+	/*
+	 * Our index must be visible before we look whether the driver sleeps; it does the same the
+	 * other way round.
+	 */
 	atomic_thread_fence(memory_order_seq_cst);
 	if (!q->event_idx)
 		return !(load16(&q->avail[RING_FLAGS]) & AVAIL_F_NO_INTERRUPT);
-	/* 2.7.7.2: interrupt when the entry that used_event names is among those pushed since the last look. */
+	/*
+	 * 2.7.7.2: interrupt when the entry that used_event names is among those pushed since the
+	 * last look.
+	 */
 	event = load16(&q->avail[RING_ENTRIES + q->size]);
 	return (uint16_t)(q->next_used - event - 1) < since;
 }
@@ -251,8 +262,8 @@ bool virtq_rearm(struct virtq *q)
 }
 
 /*
- * Calls for the part of [offset, offset + bytes) that each buffer of list holds, in order. Shared by read and write: to is
- * NULL for one, from for the other.
+ * Calls for the part of [offset, offset + bytes) that each buffer of list holds, in order. Shared
+ * by read and write: to is NULL for one, from for the other.
  */
 static size_t copy(const struct virtq_buffer *list, unsigned n, uint64_t offset, uint8_t *to,
 	const uint8_t *from, size_t bytes)

@@ -1,6 +1,7 @@
 /*
- * Split virtqueues (virtio 1.2, 2.7): the only code that reads rings. Everything in them is the guest's and may change
- * at any time: each field is loaded once, checked, and used from the local copy.
+ * Split virtqueues (virtio 1.2, 2.7): the only code that reads rings. Everything in them is the
+ * guest's and may change at any time: each field is loaded once, checked, and used from the local
+ * copy.
  */
 #pragma once
 
@@ -19,8 +20,8 @@ struct virtq_buffer {
 };
 
 /*
- * A chain taken from the queue: first what the device reads, then what it writes. At most as many buffers as the queue has
- * descriptors. Buffers of no bytes are left out.
+ * A chain taken from the queue: first what the device reads, then what it writes. At most as many
+ * buffers as the queue has descriptors. Buffers of no bytes are left out.
  */
 struct virtq_chain {
 	bool popped; /* and not yet pushed */
@@ -51,8 +52,9 @@ enum virtq_flags {
 };
 
 /*
- * size: a power of two up to VIRTQ_SIZE_MAX (-EINVAL). Addresses aligned as virtio 1.2, 2.7 wants (-EINVAL) and all of
- * each part in one range of RAM (-EFAULT). Touches no guest memory. *q untouched on failure.
+ * size: a power of two up to VIRTQ_SIZE_MAX (-EINVAL). Addresses aligned as virtio 1.2, 2.7 wants
+ * (-EINVAL) and all of each part in one range of RAM (-EFAULT). Touches no guest memory. *q
+ * untouched on failure.
  */
 int virtq_init(struct virtq *q, const struct guest_ram *ram, uint16_t size, gpa_t desc, gpa_t avail,
 	gpa_t used, unsigned flags);
@@ -61,17 +63,22 @@ void virtq_done(struct virtq *q);
 
 #define VIRTQ_EMPTY 1
 /*
- * Takes the next chain. 0, VIRTQ_EMPTY (also when the queue is not in use), or -EPROTO: the ring or the chain breaks the
- * specification (index too far ahead, head or next out of range, longer than the queue or cyclic, readable after
- * writable, nested or malformed indirect table, buffer outside of RAM); nothing was taken then and the device needs a reset.
+ * Takes the next chain. 0, VIRTQ_EMPTY (also when the queue is not in use), or -EPROTO: the ring or
+ * the chain breaks the specification (index too far ahead, head or next out of range, longer than
+ * the queue or cyclic, readable after writable, nested or malformed indirect table, buffer outside
+ * of RAM); nothing was taken then and the device needs a reset.
  */
 int virtq_pop(struct virtq *q, struct virtq_chain *ret);
-/* Gives a popped chain back, the device having written `written` bytes from the start of its writable part. */
+/*
+ * Gives a popped chain back, the device having written `written` bytes from the start of its
+ * writable part.
+ */
 void virtq_push(struct virtq *q, struct virtq_chain *c, uint32_t written);
 /* Whether what was pushed since the last call deserves an interrupt (virtio 1.2, 2.7.7.2). */
 bool virtq_needs_interrupt(struct virtq *q);
 /*
- * Asks to be notified of the next chain; true when one is there already: pop again. Called when the queue was found empty.
+ * Asks to be notified of the next chain; true when one is there already: pop again. Called when the
+ * queue was found empty.
  */
 bool virtq_rearm(struct virtq *q);
 

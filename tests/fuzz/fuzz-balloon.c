@@ -1,4 +1,7 @@
-/* Requests of any content to the balloon's queues (fake-requests.h); its count must stay what it is: pages of RAM. */
+/*
+ * Requests of any content to the balloon's queues (fake-requests.h); its count must stay what it
+ * is: pages of RAM.
+ */
 #include <stdlib.h>
 
 #include "tests/unit/fake-requests.h"

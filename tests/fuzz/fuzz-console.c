@@ -1,4 +1,7 @@
-/* Requests of any content to the console's queues (fake-requests.h), with a peer on the agent's port. */
+/*
+ * Requests of any content to the console's queues (fake-requests.h), with a peer on the agent's
+ * port.
+ */
 #include <stdlib.h>
 #include <sys/socket.h>
 

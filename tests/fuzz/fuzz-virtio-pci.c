@@ -1,6 +1,7 @@
 /*
- * Accesses of any kind to configuration space and BAR of a virtio function, with a device thread behind it. The input is a
- * list of steps of eight bytes: what, size, two bytes of offset, four of value.
+ * Accesses of any kind to configuration space and BAR of a virtio function, with a device thread
+ * behind it. The input is a list of steps of eight bytes: what, size, two bytes of offset, four of
+ * value.
  */
 #include <stdlib.h>
 #include <string.h>

@@ -1,6 +1,6 @@
 /*
- * Rings of any content: the input is laid over descriptor table, rings and indirect tables of a queue. Whatever is taken must
- * keep to what virtq.h promises.
+ * Rings of any content: the input is laid over descriptor table, rings and indirect tables of a
+ * queue. Whatever is taken must keep to what virtq.h promises.
  *
  * Input: byte 0: log2 of the size; byte 1: flags; the rest: memory from RING_GPA.
  */

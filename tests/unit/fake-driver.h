@@ -1,6 +1,7 @@
 /*
- * A virtio-pci driver for tests: finds a device by way of configuration space, as a real one would, and drives it. Rings and
- * buffers lie in guest memory at fixed places; each queue has at most FAKE_QUEUE_MAX entries.
+ * A virtio-pci driver for tests: finds a device by way of configuration space, as a real one would,
+ * and drives it. Rings and buffers lie in guest memory at fixed places; each queue has at most
+ * FAKE_QUEUE_MAX entries.
  */
 #pragma once
 
@@ -34,9 +35,14 @@ uint32_t fake_config_read(struct fake_machine *f, unsigned slot, unsigned offset
 void fake_config_write(
 	struct fake_machine *f, unsigned slot, unsigned offset, unsigned size, uint32_t value);
 
-/* Finds the device in slot, places and enables its BAR, turns MSI-X on with every vector unmasked. */
+/*
+ * Finds the device in slot, places and enables its BAR, turns MSI-X on with every vector unmasked.
+ */
 void fake_driver_init(struct fake_driver *d, struct fake_machine *f, unsigned slot);
-/* Resets and negotiates: features that are offered and wanted; returns the status after FEATURES_OK. */
+/*
+ * Resets and negotiates: features that are offered and wanted; returns the status after
+ * FEATURES_OK.
+ */
 uint8_t fake_driver_negotiate(struct fake_driver *d, uint64_t wanted);
 /* Sets up queue q (vector q + 1) in fresh rings. size 0: as large as the device allows. */
 void fake_driver_queue(struct fake_driver *d, unsigned q, uint16_t size);
@@ -67,7 +73,10 @@ bool fake_wait_used(struct fake_driver *d, unsigned q, uint32_t *ret_id, uint32_
 bool fake_has_used(struct fake_driver *d, unsigned q);
 /* Waits up to two seconds for status bits to be set. */
 bool fake_wait_status(struct fake_driver *d, uint8_t bits);
-/* fake_add, fake_kick and fake_wait_used of one chain; fails the test when it does not come back. Returns bytes written. */
+/*
+ * fake_add, fake_kick and fake_wait_used of one chain; fails the test when it does not come back.
+ * Returns bytes written.
+ */
 uint32_t fake_request(
 	struct fake_driver *d, unsigned q, const struct fake_buffer *buffers, unsigned n);
 /* Vector's interrupts since the last look. */

@@ -125,9 +125,16 @@ struct bus_range {
 };
 
 struct bus {
+	struct fake_machine *owner;
 	pthread_rwlock_t locks[2]; /* by kind: a BAR moves from within a port handler */
 	struct bus_range *ranges;
 };
+
+/* Counts a call that may be told to fail. */
+static bool fails(struct fake_machine *f)
+{
+	return f->fail_after >= 0 && f->fail_after-- == 0;
+}
 
 int bus_new(struct bus **ret)
 {
@@ -155,8 +162,11 @@ void bus_free(struct bus *b)
 int bus_add(struct bus *b, enum bus_kind kind, uint64_t base, uint64_t size,
 	const struct bus_ops *ops, void *device, const char *name, struct bus_range **ret)
 {
-	struct bus_range *r = calloc(1, sizeof(*r));
+	struct bus_range *r;
 
+	if (fails(b->owner))
+		return -EEXIST;
+	r = calloc(1, sizeof(*r));
 	assert(r);
 	*r = (struct bus_range){b->ranges, kind, base, size, true, ops, device};
 	b->ranges = r;
@@ -235,6 +245,8 @@ static int msi_new(struct machine *m, uint32_t *ret_gsi, int *ret_eventfd)
 {
 	struct fake_machine *f = of_machine(m);
 
+	if (fails(f))
+		return -ENOSPC;
 	for (uint32_t i = 0; i < ARRAY_SIZE(f->msis); i++) {
 		if (f->msis[i].used)
 			continue;
@@ -322,7 +334,9 @@ struct fake_machine *fake_machine_new(void)
 	pthread_mutex_init(&f->lock, NULL);
 	f->machine.ops = &fake_ops;
 	f->machine.ram = ram_new(f);
+	f->fail_after = -1;
 	bus_new(&f->machine.bus);
+	f->machine.bus->owner = f;
 	return f;
 }
 

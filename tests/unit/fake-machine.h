@@ -1,7 +1,8 @@
 /*
- * A machine without KVM for tests and fuzz targets of devices: RAM that remembers who discarded what, buses, interrupts that
- * count, and doorbells. It takes the place of dedup/guest-ram.c and kvm-glue/bus.c at link time (tests/CMakeLists.txt), so
- * it defines all of their functions that devices use.
+ * A machine without KVM for tests and fuzz targets of devices: RAM that remembers who discarded
+ * what, buses, interrupts that count, and doorbells. It takes the place of dedup/guest-ram.c and
+ * kvm-glue/bus.c at link time (tests/CMakeLists.txt), so it defines all of their functions that
+ * devices use.
  */
 #pragma once
 
@@ -32,6 +33,8 @@ struct fake_msi {
 
 struct fake_machine {
 	struct machine machine;
+	int fail_after; /* that many calls of msi_new and bus_add succeed, the next one fails; -1:
+			   none does */
 	bool no_doorbells; /* the machine has no ioeventfd */
 	pthread_mutex_t lock; /* what follows */
 	unsigned n_doorbells; /* registered now */
@@ -61,7 +64,10 @@ int fake_line(struct fake_machine *f, unsigned gsi);
 /* How often the vector's interrupt was delivered since the last look. */
 unsigned fake_msi_take(struct fake_machine *f, uint32_t gsi);
 
-/* The guest's accesses: a doorbell takes a write that fits it, the bus the rest. size at most 4 for io, 8 for mmio. */
+/*
+ * The guest's accesses: a doorbell takes a write that fits it, the bus the rest. size at most 4 for
+ * io, 8 for mmio.
+ */
 uint64_t fake_io_read(struct fake_machine *f, uint16_t port, unsigned size);
 void fake_io_write(struct fake_machine *f, uint16_t port, unsigned size, uint32_t value);
 uint64_t fake_mmio_read(struct fake_machine *f, uint64_t gpa, unsigned size);

@@ -1,7 +1,7 @@
 /*
- * fake-memd ADDRESS [GUESTS]: answers on org.memd1 as memd does, without a guest behind it, so that its
- * clients can be tested on a private bus and looked at. Figures are made up from each guest's number and
- * add up. Prints "ready" once it owns the name.
+ * fake-memd ADDRESS [GUESTS]: answers on org.memd1 as memd does, without a guest behind it, so that
+ * its clients can be tested on a private bus and looked at. Figures are made up from each guest's
+ * number and add up. Prints "ready" once it owns the name.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -132,7 +132,10 @@ static const sd_bus_vtable guest_vtable[] = {
 	SD_BUS_VTABLE_END,
 };
 
-/* Figures of guest number i: what is private shrinks, what is swapped grows with i; all add up to 256 MiB. */
+/*
+ * Figures of guest number i: what is private shrinks, what is swapped grows with i; all add up to
+ * 256 MiB.
+ */
 static int add_guest(struct host *h, const char *name, uint64_t configured, const char *group)
 {
 	uint32_t i = h->n_guests;

@@ -10,8 +10,8 @@
 
 enum {
 	BUFFERS_MAX = 4,
-	NAPS_MAX =
-		25, /* what the device keeps does not come back: wait no longer than this for a request */
+	NAPS_MAX = 25, /* what the device keeps does not come back: wait no longer than this for a
+			  request */
 	NAP_US = 20,
 };
 

@@ -1,4 +1,5 @@
 /* virtio-balloon; balloon-clauses.md says which clause of the specification each test is for. */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -65,7 +66,10 @@ static struct virtio_balloon_stats stats(void)
 	return s;
 }
 
-/* Sends an array of PFNs to a queue, waits for it, and returns the ranges that were (un)discarded for it. */
+/*
+ * Sends an array of PFNs to a queue, waits for it, and returns the ranges that were (un)discarded
+ * for it.
+ */
 static unsigned send_pfns(unsigned q, const uint32_t *pfns, unsigned n, struct fake_discard ret[8])
 {
 	struct fake_buffer buffer = {FAKE_BUFFERS_GPA, n * 4, false};
@@ -519,6 +523,35 @@ static void a_reset_empties_the_balloon(void **state)
 	assert_range(&d[3], FAKE_LOW_PAGES + 511, 1, -1);
 }
 
+/*
+ * A machine that runs out of anything: nothing is left behind (the fake machine and the address
+ * sanitizer look).
+ */
+static void fails_without_leaving_anything(void **state)
+{
+	struct fake_machine *poor = fake_machine_new();
+	struct pci_bus *poor_bus = NULL;
+	struct virtio_balloon *b = NULL;
+	unsigned failures = 0;
+
+	poor->fail_after = 0;
+	assert_int_equal(pci_bus_new(&poor->machine, &poor_bus), -EEXIST);
+	assert_null(poor_bus);
+	assert_int_equal(pci_bus_new(&poor->machine, &poor_bus), 0);
+	for (int calls = 0; !b; calls++) {
+		poor->fail_after = calls;
+		if (virtio_balloon_new(&poor->machine, poor_bus, SLOT, &b) < 0)
+			failures++;
+		else
+			assert_non_null(b);
+	}
+	assert_int_equal(failures,
+		1 + N_QUEUES + 1); /* the BAR, and a vector for each queue and the configuration */
+	virtio_balloon_free(b);
+	pci_bus_free(poor_bus);
+	fake_machine_free(poor);
+}
+
 static void *control_thread(void *arg)
 {
 	for (unsigned i = 0; i < 500; i++) {
@@ -586,6 +619,7 @@ int main(void)
 		T(statistics_asked_before_the_driver_is_ready_are_harmless),
 		T(queues_are_numbered_by_what_was_negotiated),
 		T(a_reset_empties_the_balloon),
+		T(fails_without_leaving_anything),
 		T(survives_the_control_thread),
 	};
 

@@ -1,4 +1,7 @@
-/* virtio-console with two ports: output, control messages, the agent's channel and its flow control. */
+/*
+ * virtio-console with two ports: output, control messages, the agent's channel and its flow
+ * control.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -295,7 +298,10 @@ static void leaves_data_with_the_peer_until_the_guest_opens(void **state)
 	assert_int_equal(bytes, 1);
 }
 
-/* Sends until the device holds a chain back: the socket is full. Returns chains that are outstanding. */
+/*
+ * Sends until the device holds a chain back: the socket is full. Returns chains that are
+ * outstanding.
+ */
 static unsigned fill_socket(uint64_t *ret_sent)
 {
 	struct fake_buffer buffer = {FAKE_BUFFERS_GPA, 0x8000, false};

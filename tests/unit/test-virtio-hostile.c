@@ -1,7 +1,8 @@
 /*
- * A guest that writes garbage to every queue of every device: descriptors, rings and buffers are random, edges preferred.
- * Whatever it does, the device stays alive, a reset brings it back, and nothing that the guest does not own is touched (the
- * fake machine checks every discard). tests/guest does the same from within a real guest.
+ * A guest that writes garbage to every queue of every device: descriptors, rings and buffers are
+ * random, edges preferred. Whatever it does, the device stays alive, a reset brings it back, and
+ * nothing that the guest does not own is touched (the fake machine checks every discard).
+ * tests/guest does the same from within a real guest.
  */
 #include <sched.h>
 #include <setjmp.h>
@@ -119,7 +120,10 @@ static void fill_buffers(void)
 		words[i] = (uint32_t)any_below(any_below(8) ? FAKE_LOW_PAGES + 2 : UINT32_MAX);
 }
 
-/* Rings are filled while the device stands still, so that the thread sanitizer sees the device's own races only. */
+/*
+ * Rings are filled while the device stands still, so that the thread sanitizer sees the device's
+ * own races only.
+ */
 static void hostile_round(unsigned n_queues)
 {
 	fake_driver_negotiate(

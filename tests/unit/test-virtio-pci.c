@@ -1,4 +1,7 @@
-/* The PCI transport of virtio: capabilities, negotiation, status, queues, notification, interrupts, needs-reset. */
+/*
+ * The PCI transport of virtio: capabilities, negotiation, status, queues, notification, interrupts,
+ * needs-reset.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -502,7 +505,10 @@ static void *churn(void *arg)
 	return NULL;
 }
 
-/* For the thread sanitizer, and for deadlocks: resets, notifications, configuration changes and moves of the BAR at once. */
+/*
+ * For the thread sanitizer, and for deadlocks: resets, notifications, configuration changes and
+ * moves of the BAR at once.
+ */
 static void survives_resets_while_it_works(void **state)
 {
 	struct fake_buffer buffer = {FAKE_BUFFERS_GPA, 1, true};
