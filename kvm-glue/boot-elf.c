@@ -167,16 +167,20 @@ static bool is_loaded(const struct loader *l, uint64_t gpa)
 	return false;
 }
 
-static int choose_entry(const struct loader *l, struct boot_elf *elf)
+static int choose_entry(const struct loader *l, enum boot_protocol wanted, struct boot_elf *elf)
 {
-	elf->protocol = l->has_pvh && !l->is_linux ? BOOT_PVH : BOOT_LINUX64;
-	if (elf->protocol == BOOT_LINUX64 && !l->is_linux)
+	if (wanted == BOOT_AUTO)
+		wanted = l->is_linux ? BOOT_LINUX64 : BOOT_PVH;
+	if (wanted == BOOT_PVH && !l->has_pvh)
 		return error_set(l->e, -ENOEXEC,
-			"an ELF file, but no kernel: neither a Linux nor a PVH note "
-			"(XEN_ELFNOTE_PHYS32_ENTRY) is in it");
-	elf->entry_gpa = elf->protocol == BOOT_PVH ? l->pvh_entry_gpa : l->header.e_entry;
-	if (!is_loaded(l, elf->entry_gpa) ||
-		(elf->protocol == BOOT_PVH && elf->entry_gpa > UINT32_MAX))
+			"no kernel to boot by PVH: the ELF note XEN_ELFNOTE_PHYS32_ENTRY is "
+			"missing (CONFIG_PVH)");
+	if (wanted == BOOT_LINUX64 && !l->is_linux)
+		return error_set(l->e, -ENOEXEC, "an ELF file, but no Linux: it has no Linux note");
+	elf->protocol = wanted;
+	elf->is_linux = l->is_linux;
+	elf->entry_gpa = wanted == BOOT_PVH ? l->pvh_entry_gpa : l->header.e_entry;
+	if (!is_loaded(l, elf->entry_gpa) || (wanted == BOOT_PVH && elf->entry_gpa > UINT32_MAX))
 		return error_set(l->e, -EINVAL,
 			"malformed ELF: its entry 0x%" PRIx64 " lies in no segment",
 			elf->entry_gpa);
@@ -184,7 +188,7 @@ static int choose_entry(const struct loader *l, struct boot_elf *elf)
 }
 
 int boot_elf_load(const uint8_t *image, uint64_t bytes, const struct guest_ram *ram,
-	struct boot_elf *ret, struct error *e)
+	enum boot_protocol wanted, struct boot_elf *ret, struct error *e)
 {
 	struct loader l = {.image = image, .bytes = bytes, .ram = ram, .e = e};
 	struct boot_elf elf;
@@ -201,7 +205,7 @@ int boot_elf_load(const uint8_t *image, uint64_t bytes, const struct guest_ram *
 	r = load_segments(&l, &elf.end_gpa);
 	if (r < 0)
 		return r;
-	r = choose_entry(&l, &elf);
+	r = choose_entry(&l, wanted, &elf);
 	if (r < 0)
 		return r;
 	*ret = elf;

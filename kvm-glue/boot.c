@@ -65,7 +65,7 @@ static int load_kernel(const struct boot_request *q, const struct guest_ram *ram
 	if (r < 0)
 		error_set(e, r, "cannot be read: %s", strerror(-r));
 	else
-		r = boot_elf_load(image, bytes, ram, ret, e);
+		r = boot_elf_load(image, bytes, ram, q->protocol, ret, e);
 	munmap(image, bytes);
 	return r;
 }
@@ -99,15 +99,15 @@ static int load_initrd(const struct boot_request *q, const struct guest_ram *ram
 	return 0;
 }
 
-static int write_cmdline(const struct boot_request *q, const struct guest_ram *ram,
-	enum boot_protocol protocol, char *ret_cmdline, struct error *e)
+static int write_cmdline(const struct boot_request *q, const struct guest_ram *ram, bool is_linux,
+	char *ret_cmdline, struct error *e)
 {
-	uint64_t max = protocol == BOOT_LINUX64 ? LINUX_CMDLINE_MAX : BOOT_CMDLINE_MAX;
+	uint64_t max = is_linux ? LINUX_CMDLINE_MAX : BOOT_CMDLINE_MAX;
 	char extra[512] = "";
 	char text[BOOT_CMDLINE_MAX];
 	int n, r;
 
-	if (protocol == BOOT_LINUX64 && q->backend == HOST_BACKEND_PVM) {
+	if (is_linux && q->backend == HOST_BACKEND_PVM) {
 		r = x86_pvm_linux_parameters(extra, sizeof(extra));
 		if (r < 0)
 			return r;
@@ -141,7 +141,7 @@ int boot_guest(const struct boot_request *q, const struct guest_ram *ram, int vc
 		error_prefix(e, "initrd %s", q->initrd_path);
 		return r;
 	}
-	r = write_cmdline(q, ram, elf.protocol, ret_cmdline, e);
+	r = write_cmdline(q, ram, elf.is_linux, ret_cmdline, e);
 	if (r < 0)
 		return r;
 	if (elf.protocol == BOOT_PVH) {

@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "dedup/guest-ram.h"
@@ -22,6 +23,7 @@
 #define BOOT_KERNEL_MIN_GPA UINT64_C(0x100000)
 
 enum boot_protocol {
+	BOOT_AUTO, /* only as a wish: Linux by its own, others by PVH */
 	BOOT_PVH, /* by the ELF note XEN_ELFNOTE_PHYS32_ENTRY */
 	BOOT_LINUX64, /* Documentation/x86/boot.rst, "64-bit boot protocol" */
 };
@@ -41,17 +43,19 @@ unsigned boot_map(const struct guest_ram *ram, struct boot_map_entry *map);
 /* An ELF kernel once it is in guest memory. */
 struct boot_elf {
 	enum boot_protocol protocol;
+	bool is_linux; /* carries a note of Linux */
 	uint64_t entry_gpa;
 	uint64_t end_gpa; /* of the highest segment */
 };
 
 /*
- * Copies the segments of an ELF64 x86-64 kernel to their physical addresses. A kernel that carries a note of Linux is taken for
- * Linux whatever else it offers; another needs the PVH note. -ENOEXEC (no such ELF), -EINVAL (malformed), -EFBIG (a segment
- * does not fit into this guest's RAM); *e says what. Guest memory may have been written then.
+ * Copies the segments of an ELF64 x86-64 kernel to their physical addresses, for the entry wanted: BOOT_AUTO takes
+ * the Linux protocol for a kernel that carries a note of Linux, PVH for any other. -ENOEXEC (no such ELF, or it lacks the note
+ * that the entry needs), -EINVAL (malformed), -EFBIG (a segment does not fit into this guest's RAM); *e says what. Guest memory
+ * may have been written then.
  */
 int boot_elf_load(const uint8_t *image, uint64_t bytes, const struct guest_ram *ram,
-	struct boot_elf *ret, struct error *e);
+	enum boot_protocol wanted, struct boot_elf *ret, struct error *e);
 
 /* What a protocol hands over. initrd_bytes 0: none. rsdp_gpa 0: none. The command line is at BOOT_CMDLINE_GPA. */
 struct boot_info {
@@ -68,7 +72,8 @@ int boot_linux_enter(int vcpu_fd, const struct boot_elf *elf, struct error *e);
 int boot_pvh_enter(int vcpu_fd, const struct boot_elf *elf, struct error *e);
 
 struct boot_request {
-	int kernel_fd; /* -1 for none is not allowed */
+	enum boot_protocol protocol;
+	int kernel_fd;
 	int initrd_fd; /* -1: none */
 	const char *kernel_path; /* for messages */
 	const char *initrd_path;

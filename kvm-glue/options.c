@@ -20,6 +20,7 @@ enum option_code {
 	OPTION_MEMORY,
 	OPTION_VCPUS,
 	OPTION_KERNEL,
+	OPTION_BOOT,
 	OPTION_INITRD,
 	OPTION_CMDLINE,
 	OPTION_CONSOLE,
@@ -36,6 +37,7 @@ static const struct option long_options[] = {
 	{"memory", required_argument, NULL, OPTION_MEMORY},
 	{"vcpus", required_argument, NULL, OPTION_VCPUS},
 	{"kernel", required_argument, NULL, OPTION_KERNEL},
+	{"boot", required_argument, NULL, OPTION_BOOT},
 	{"initrd", required_argument, NULL, OPTION_INITRD},
 	{"cmdline", required_argument, NULL, OPTION_CMDLINE},
 	{"console", required_argument, NULL, OPTION_CONSOLE},
@@ -50,7 +52,8 @@ static const struct option long_options[] = {
 
 static const char usage[] =
 	"memd-vmm --name NAME --memory BYTES --kernel PATH --console FILE|- [--vcpus N]\n"
-	"         [--initrd PATH] [--cmdline TEXT] [--console-max BYTES]\n"
+	"         [--boot auto|linux|pvh] [--initrd PATH] [--cmdline TEXT]\n"
+	"         [--console-max BYTES]\n"
 	"         [--listen-fd N | --socket PATH] [--error-fd N]\n"
 	"\n"
 	"Runs one KVM guest. Sizes may have suffixes (256M). memd starts this program;\n"
@@ -82,6 +85,26 @@ static int parse_memory(const char *text, uint64_t *ret_bytes, struct error *e)
 		return error_set(e, -EINVAL, "%s is not a multiple of 2 MiB", text);
 	*ret_bytes = bytes;
 	return 0;
+}
+
+static int parse_boot(const char *text, enum boot_protocol *ret, struct error *e)
+{
+	static const struct {
+		const char *name;
+		enum boot_protocol protocol;
+	} names[] = {
+		{"auto", BOOT_AUTO},
+		{"linux", BOOT_LINUX64},
+		{"pvh", BOOT_PVH},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		if (strcmp(text, names[i].name) == 0) {
+			*ret = names[i].protocol;
+			return 0;
+		}
+	}
+	return error_set(e, -EINVAL, "%s is none of auto, linux, pvh", text);
 }
 
 static int parse_vcpus(const char *text, unsigned *ret, struct error *e)
@@ -131,6 +154,8 @@ static int parse_one(enum option_code option, const char *value, struct options 
 	case OPTION_KERNEL:
 		o->kernel_path = value;
 		return 0;
+	case OPTION_BOOT:
+		return parse_boot(value, &o->boot, e);
 	case OPTION_INITRD:
 		o->initrd_path = value;
 		return 0;

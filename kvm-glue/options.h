@@ -3,6 +3,7 @@
 
 #include <stdint.h>
 
+#include "kvm-glue/boot.h"
 #include "memd/base/error.h"
 
 #define OPTIONS_MEMORY_MIN_BYTES (4 * MIB)
@@ -16,6 +17,7 @@ struct options {
 	const char *cmdline;
 	const char *console_path;
 	const char *socket_path; /* NULL: none */
+	enum boot_protocol boot;
 	uint64_t memory_bytes; /* multiple of 2 MiB */
 	uint64_t console_max_bytes;
 	unsigned n_vcpus;

@@ -155,6 +155,7 @@ static int load_guest(struct vmm *vmm, struct error *e)
 	const struct options *o = vmm->options;
 	char cmdline[BOOT_CMDLINE_MAX];
 	struct boot_request request = {
+		.protocol = o->boot,
 		.kernel_fd = vmm->kernel_fd,
 		.initrd_fd = vmm->initrd_fd,
 		.kernel_path = o->kernel_path,
