@@ -229,8 +229,13 @@ char *vmm_run_console(const struct vmm_run *v)
 	char *text = NULL;
 	size_t size;
 
-	return fd_read_file_at(AT_FDCWD, v->console, CONSOLE_BYTES_MAX, &text, &size) < 0 ? NULL
-											  : text;
+	if (fd_read_file_at(AT_FDCWD, v->console, CONSOLE_BYTES_MAX, &text, &size) < 0)
+		return NULL;
+	for (size_t i = 0; i < size; i++) {
+		if ((text[i] < ' ' && text[i] != '\n') || text[i] > '~')
+			text[i] = '?';
+	}
+	return text;
 }
 
 bool vmm_run_wait_text(struct vmm_run *v, const char *text, unsigned timeout_ms)

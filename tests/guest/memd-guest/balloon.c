@@ -92,8 +92,6 @@ void balloon_init(uint64_t capacity)
 	if (!init_queues())
 		line_print_and_stop("the balloon lacks a queue");
 	virtio_driver_ok(device);
-	if (has_stats)
-		send_stats(); /* the first one only lends the buffer (5.5.6.3) */
 }
 
 static void submit_batch(struct virtqueue *q)
@@ -223,7 +221,8 @@ bool balloon_service(uint64_t now_ns)
 {
 	if (!device)
 		return false;
-	if (has_stats && virtio_done(&stats_queue))
+	/* the device keeps the buffer until it wants fresh figures (5.5.6.1) */
+	if (has_stats && (!stats_queue.busy || virtio_done(&stats_queue)))
 		send_stats();
 	if (has_reporting)
 		service_reporting();
