@@ -1,0 +1,114 @@
+/* Linear probing, deletion by shifting back: no tombstones, so a table never wears out. Knows nothing of pages. */
+#include "dedup/pool-index.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/random.h>
+
+#define SIZE_MIN 64
+
+static uint64_t secret[2];
+static pthread_once_t secret_once = PTHREAD_ONCE_INIT;
+
+static void choose_secret(void)
+{
+	/* Fails only before the kernel's generator is ready; the address space is random by then, too. */
+	if (getrandom(secret, sizeof(secret), GRND_NONBLOCK) != sizeof(secret))
+		secret[0] = (uintptr_t)&secret ^ (uintptr_t)malloc;
+	secret[1] |= 1;
+}
+
+uint64_t pool_index_mix(uint64_t key)
+{
+	unsigned __int128 product;
+
+	pthread_once(&secret_once, choose_secret);
+	product = (unsigned __int128)(key ^ secret[0]) * (secret[1] ^ UINT64_C(0x9e3779b97f4a7c14));
+	return (uint64_t)product ^ (uint64_t)(product >> 64);
+}
+
+static size_t home_of(const struct pool_index *x, uint64_t key)
+{
+	return pool_index_mix(key) & (x->size - 1);
+}
+
+void pool_index_done(struct pool_index *x)
+{
+	free(x->entries);
+	*x = (struct pool_index){0};
+}
+
+static void place(struct pool_index *x, uint64_t key, uint32_t value)
+{
+	size_t i = home_of(x, key);
+
+	while (x->entries[i].used)
+		i = (i + 1) & (x->size - 1);
+	x->entries[i] = (struct pool_index_entry){.key = key, .value = value, .used = 1};
+	x->n++;
+}
+
+static int resize(struct pool_index *x, size_t size)
+{
+	struct pool_index y = {.entries = calloc(size, sizeof(*y.entries)), .size = size};
+
+	if (!y.entries)
+		return -ENOMEM;
+	for (size_t i = 0; i < x->size; i++)
+		if (x->entries[i].used)
+			place(&y, x->entries[i].key, x->entries[i].value);
+	free(x->entries);
+	*x = y;
+	return 0;
+}
+
+int pool_index_add(struct pool_index *x, uint64_t key, uint32_t value)
+{
+	if (x->n + 1 > x->size / 4 * 3) {
+		int r = resize(x, x->size ? 2 * x->size : SIZE_MIN);
+
+		if (r < 0)
+			return r;
+	}
+	place(x, key, value);
+	return 0;
+}
+
+static struct pool_index_entry *find_from(const struct pool_index *x, uint64_t key, size_t i)
+{
+	for (; x->entries[i].used; i = (i + 1) & (x->size - 1))
+		if (x->entries[i].key == key)
+			return &x->entries[i];
+	return NULL;
+}
+
+struct pool_index_entry *pool_index_find(const struct pool_index *x, uint64_t key)
+{
+	return x->size ? find_from(x, key, home_of(x, key)) : NULL;
+}
+
+struct pool_index_entry *pool_index_next(
+	const struct pool_index *x, const struct pool_index_entry *entry)
+{
+	size_t i = (size_t)(entry - x->entries);
+
+	return find_from(x, entry->key, (i + 1) & (x->size - 1));
+}
+
+void pool_index_remove(struct pool_index *x, struct pool_index_entry *entry)
+{
+	size_t mask = x->size - 1, hole = (size_t)(entry - x->entries);
+
+	for (size_t i = (hole + 1) & mask; x->entries[i].used; i = (i + 1) & mask) {
+		/* An entry may fill the hole if the hole lies between its home and where it is. */
+		if (((i - home_of(x, x->entries[i].key)) & mask) < ((i - hole) & mask))
+			continue;
+		x->entries[hole] = x->entries[i];
+		hole = i;
+	}
+	x->entries[hole].used = 0;
+	x->n--;
+	if (x->size > SIZE_MIN && x->n < x->size / 8)
+		resize(x, x->size / 2); /* without memory it stays as large as it is */
+}

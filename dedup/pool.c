@@ -1,0 +1,426 @@
+/*
+ * The pool's logic: lookup, insert, release. Every slot has a count of references, each member a table of those it holds, so
+ * that nobody gives back what is not its own and a member that goes gives back everything. Never trusts a member's hash.
+ *
+ * DOC: what a hostile member can do. It reads what its group shares, that is what sharing means. It fills the pool up to its
+ * limit of slots, offers hashes that push out others' hints, or inserts pages that collide with others' hashes on purpose
+ * (at most COLLISIONS_MAX a hash): others then share less, and are wrong never, since they compare before they map.
+ */
+#include "dedup/pool.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "dedup/page-hash.h"
+#include "dedup/pool-memfd.h"
+#include "dedup/pool-hints.h"
+#include "dedup/pool-index.h"
+#include "memd/base/clock.h"
+#include "memd/base/overflow.h"
+
+#define FILES_MAX                                                                                  \
+	(UINT32_C(1) << 15) /* slot numbers stay below 2^29: what a member can note for a page */
+#define COLLISIONS_MAX 4
+#define NOTIFY_MAX     65536 /* waiting for one member; what is more is found in its next pass */
+#define MEMBER_SLOTS   (UINT64_C(1) << 24)
+#define HINTS	       (UINT64_C(1) << 20)
+#define EXTENT_NONE    UINT32_MAX
+
+struct pool_member {
+	uint16_t id;
+	struct pool_index refs; /* slot -> references held */
+	uint32_t extent; /* that it fills, over all files; EXTENT_NONE */
+	uint32_t next; /* slot of the extent that is tried next */
+	struct pool_notify *notify;
+	size_t n_notify;
+	size_t notify_size;
+};
+
+struct pool {
+	struct pool_limits limits;
+	struct pool_index index; /* hash -> slot */
+	struct pool_hints hints;
+	struct pool_memfd **files;
+	size_t n_files;
+	struct pool_member *members[POOL_MEMBERS_MAX + 1]; /* by id; [0] is nobody */
+	struct pool_stats stats; /* what is counted as it happens */
+};
+
+int pool_new(const struct pool_limits *limits, struct pool **ret)
+{
+	struct pool *p = calloc(1, sizeof(*p));
+
+	if (!p)
+		return -ENOMEM;
+	p->limits = *limits;
+	if (!p->limits.max_pages || p->limits.max_pages > (uint64_t)FILES_MAX * POOL_FILE_PAGES)
+		p->limits.max_pages = (uint64_t)FILES_MAX * POOL_FILE_PAGES;
+	if (!p->limits.max_member_slots)
+		p->limits.max_member_slots = MEMBER_SLOTS;
+	pool_hints_init(&p->hints, limits->max_hints ? limits->max_hints : HINTS);
+	*ret = p;
+	return 0;
+}
+
+void pool_free(struct pool *p)
+{
+	if (!p)
+		return;
+	for (size_t i = 0; i <= POOL_MEMBERS_MAX; i++)
+		if (p->members[i])
+			pool_member_free(p, p->members[i]);
+	for (size_t i = 0; i < p->n_files; i++)
+		pool_memfd_free(p->files[i]);
+	free(p->files);
+	pool_index_done(&p->index);
+	pool_hints_done(&p->hints);
+	free(p);
+}
+
+static struct pool_memfd *file_of(const struct pool *p, uint32_t slot)
+{
+	return p->files[slot / POOL_FILE_PAGES];
+}
+
+static struct pool_slot *slot_of(const struct pool *p, uint32_t slot)
+{
+	return &file_of(p, slot)->slots[slot % POOL_FILE_PAGES];
+}
+
+int pool_member_new(struct pool *p, struct pool_member **ret)
+{
+	for (uint16_t id = 1; id <= POOL_MEMBERS_MAX; id++) {
+		struct pool_member *m;
+
+		if (p->members[id])
+			continue;
+		m = calloc(1, sizeof(*m));
+		if (!m)
+			return -ENOMEM;
+		m->id = id;
+		m->extent = EXTENT_NONE;
+		p->members[id] = m;
+		p->stats.members++;
+		*ret = m;
+		return 0;
+	}
+	return -EMFILE;
+}
+
+uint32_t pool_member_id(const struct pool_member *m)
+{
+	return m->id;
+}
+
+static void free_slot(struct pool *p, uint32_t slot)
+{
+	struct pool_index_entry *entry = pool_index_find(&p->index, slot_of(p, slot)->hash);
+
+	while (entry && entry->value != slot)
+		entry = pool_index_next(&p->index, entry);
+	if (entry)
+		pool_index_remove(&p->index, entry);
+	pool_memfd_drop(file_of(p, slot), slot % POOL_FILE_PAGES);
+	p->stats.pages_used--;
+}
+
+static void put_references(struct pool *p, uint32_t slot, uint32_t n)
+{
+	struct pool_slot *s = slot_of(p, slot);
+
+	s->refs -= n;
+	p->stats.references -= n;
+	if (s->refs == 0)
+		free_slot(p, slot);
+}
+
+static void leave_extent(struct pool *p, struct pool_member *m)
+{
+	if (m->extent != EXTENT_NONE)
+		p->files[m->extent / POOL_FILE_EXTENTS]
+			->extent_taken[m->extent % POOL_FILE_EXTENTS] = false;
+	m->extent = EXTENT_NONE;
+}
+
+void pool_member_free(struct pool *p, struct pool_member *m)
+{
+	for (size_t i = 0; i < m->refs.size; i++)
+		if (m->refs.entries[i].used)
+			put_references(
+				p, (uint32_t)m->refs.entries[i].key, m->refs.entries[i].value);
+	leave_extent(p, m);
+	pool_index_done(&m->refs);
+	p->members[m->id] = NULL;
+	p->stats.members--;
+	free(m->notify);
+	free(m);
+}
+
+/* One more reference of m to a slot that is used. -EDQUOT, -ENOMEM, -EOVERFLOW. */
+static int grant(struct pool *p, struct pool_member *m, uint32_t slot)
+{
+	struct pool_slot *s = slot_of(p, slot);
+	struct pool_index_entry *entry = pool_index_find(&m->refs, slot);
+
+	if (s->refs == UINT32_MAX)
+		return -EOVERFLOW;
+	if (entry) {
+		entry->value++;
+	} else {
+		int r;
+
+		if (m->refs.n >= p->limits.max_member_slots)
+			return -EDQUOT;
+		r = pool_index_add(&m->refs, slot, 1);
+		if (r < 0)
+			return r;
+	}
+	s->refs++;
+	p->stats.references++;
+	return 0;
+}
+
+void pool_lookup(struct pool *p, struct pool_member *m, const struct pool_lookup *queries, size_t n,
+	uint32_t *ret_slots)
+{
+	p->stats.lookups += n;
+	for (size_t i = 0; i < n; i++) {
+		const struct pool_index_entry *entry = pool_index_find(&p->index, queries[i].hash);
+
+		if (entry && grant(p, m, entry->value) == 0)
+			ret_slots[i] = entry->value;
+		else if (!entry &&
+			 pool_hints_offer(&p->hints, queries[i].hash, m->id, queries[i].page))
+			ret_slots[i] = POOL_SLOT_HINTED;
+		else
+			ret_slots[i] = POOL_SLOT_NONE;
+	}
+}
+
+int pool_release(struct pool *p, struct pool_member *m, const uint32_t *slots, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		struct pool_index_entry *entry = pool_index_find(&m->refs, slots[i]);
+
+		if (!entry)
+			return -EPROTO;
+		if (--entry->value == 0)
+			pool_index_remove(&m->refs, entry);
+		put_references(p, slots[i], 1);
+	}
+	return 0;
+}
+
+static int add_file(struct pool *p)
+{
+	struct pool_memfd **files;
+	int r;
+
+	/* Free slots are never so scattered that twice the pages that may be held would not do. */
+	if (p->n_files >= u64_min(FILES_MAX, 2 * p->limits.max_pages / POOL_FILE_PAGES + 2))
+		return -ENOSPC;
+	files = reallocarray(p->files, p->n_files + 1, sizeof(*files));
+	if (!files)
+		return -ENOMEM;
+	p->files = files;
+	r = pool_memfd_new(&files[p->n_files]);
+	if (r == 0)
+		p->n_files++;
+	return r;
+}
+
+/* Gives m an extent of its own to fill. False when there is none, and no file can be added. */
+static bool enter_extent(struct pool *p, struct pool_member *m)
+{
+	leave_extent(p, m);
+	for (size_t i = 0; i < p->n_files || add_file(p) == 0; i++) {
+		uint32_t extent;
+
+		if (!pool_memfd_find_extent(p->files[i], &extent))
+			continue;
+		p->files[i]->extent_taken[extent] = true;
+		m->extent = (uint32_t)i * POOL_FILE_EXTENTS + extent;
+		m->next = m->extent * POOL_EXTENT_SLOTS;
+		return true;
+	}
+	return false;
+}
+
+/* The slot after the last one that m filled, if it can be. */
+static bool find_slot(struct pool *p, struct pool_member *m, uint32_t *ret_slot)
+{
+	if (m->extent != EXTENT_NONE)
+		for (; m->next / POOL_EXTENT_SLOTS == m->extent; m->next++)
+			if (!pool_memfd_is_used(file_of(p, m->next), m->next % POOL_FILE_PAGES)) {
+				*ret_slot = m->next++;
+				return true;
+			}
+	if (enter_extent(p, m)) {
+		*ret_slot = m->next++;
+		return true;
+	}
+	for (size_t i = 0; i < p->n_files; i++)
+		if (pool_memfd_find_free(p->files[i], ret_slot)) {
+			*ret_slot += (uint32_t)i * POOL_FILE_PAGES;
+			return true;
+		}
+	return false;
+}
+
+/* Looks for a slot that holds exactly this page. 1 and *ret_slot, 0 for none, -ENOSPC for too many collisions. */
+static int find_equal(struct pool *p, uint64_t hash, const uint8_t *page, uint32_t *ret_slot)
+{
+	_Alignas(64) uint8_t present[PAGE_BYTES];
+	unsigned n_different = 0;
+
+	for (const struct pool_index_entry *entry = pool_index_find(&p->index, hash); entry;
+		entry = pool_index_next(&p->index, entry)) {
+		const struct pool_memfd *f = file_of(p, entry->value);
+
+		if (pool_memfd_get(f, entry->value % POOL_FILE_PAGES, present) == 0 &&
+			page_equal(present, page)) {
+			*ret_slot = entry->value;
+			return 1;
+		}
+		p->stats.collisions++;
+		n_different++;
+	}
+	return n_different < COLLISIONS_MAX ? 0 : -ENOSPC;
+}
+
+/* Tells whoever offered this hash before. Full or without memory: it finds the page in its next pass. */
+static void notify_hint(struct pool *p, uint64_t hash)
+{
+	struct pool_hint hint;
+	struct pool_member *m;
+
+	if (!pool_hints_take(&p->hints, hash, &hint))
+		return;
+	m = p->members[hint.member];
+	if (!m || m->n_notify == NOTIFY_MAX)
+		return;
+	if (m->n_notify == m->notify_size) {
+		size_t size = m->notify_size ? 2 * m->notify_size : 256;
+		struct pool_notify *notify = reallocarray(m->notify, size, sizeof(*notify));
+
+		if (!notify)
+			return;
+		m->notify = notify;
+		m->notify_size = size;
+	}
+	m->notify[m->n_notify++] = (struct pool_notify){.hash = hash, .page = hint.page};
+}
+
+static int insert_new(struct pool *p, struct pool_member *m, uint64_t hash, const uint8_t *page,
+	uint32_t *ret_slot)
+{
+	uint32_t slot;
+	int r;
+
+	if (p->stats.pages_used >= p->limits.max_pages || m->refs.n >= p->limits.max_member_slots ||
+		!find_slot(p, m, &slot))
+		return -ENOSPC;
+	r = pool_index_add(&p->index, hash, slot);
+	if (r < 0)
+		return r;
+	r = pool_memfd_put(file_of(p, slot), slot % POOL_FILE_PAGES, page);
+	if (r < 0) {
+		struct pool_index_entry *entry = pool_index_find(&p->index, hash);
+
+		while (entry->value != slot)
+			entry = pool_index_next(&p->index, entry);
+		pool_index_remove(&p->index, entry);
+		return r;
+	}
+	*slot_of(p, slot) = (struct pool_slot){.hash = hash};
+	p->stats.pages_used++;
+	p->stats.inserts++;
+	r = grant(p, m, slot);
+	if (r < 0) {
+		free_slot(p, slot);
+		return r;
+	}
+	notify_hint(p, hash);
+	*ret_slot = slot;
+	return 0;
+}
+
+static uint32_t insert_page(struct pool *p, struct pool_member *m, const uint8_t *page)
+{
+	uint64_t hash = page_hash(page);
+	uint32_t slot;
+	int r = find_equal(p, hash, page, &slot);
+
+	if (r == 0)
+		r = insert_new(p, m, hash, page, &slot);
+	else if (r > 0)
+		r = grant(p, m, slot);
+	return r < 0 ? POOL_SLOT_NONE : slot;
+}
+
+void pool_insert(
+	struct pool *p, struct pool_member *m, const uint8_t *pages, size_t n, uint32_t *ret_slots)
+{
+	for (size_t i = 0; i < n; i++)
+		ret_slots[i] = insert_page(p, m, pages + i * PAGE_BYTES);
+}
+
+size_t pool_member_notify(const struct pool_member *m, const struct pool_notify **ret)
+{
+	*ret = m->notify;
+	return m->n_notify;
+}
+
+void pool_member_drop_notify(struct pool_member *m, size_t n)
+{
+	m->n_notify -= n;
+	memmove(m->notify, m->notify + n, m->n_notify * sizeof(*m->notify));
+}
+
+size_t pool_files(const struct pool *p)
+{
+	return p->n_files;
+}
+
+int pool_file_fd(const struct pool *p, size_t index)
+{
+	return p->files[index]->read_fd;
+}
+
+bool pool_wants_trim(const struct pool *p)
+{
+	for (size_t i = 0; i < p->n_files; i++)
+		if (p->files[i]->n_stale)
+			return true;
+	return false;
+}
+
+void pool_trim(struct pool *p)
+{
+	for (size_t i = 0; i < p->n_files; i++)
+		pool_memfd_trim(p->files[i]);
+}
+
+void pool_tick(struct pool *p)
+{
+	pool_hints_tick(&p->hints);
+}
+
+void pool_stats_read(const struct pool *p, struct pool_stats *ret)
+{
+	struct pool_stats s = p->stats;
+
+	s.hints = p->hints.n;
+	s.index_bytes =
+		p->index.size * sizeof(*p->index.entries) + p->hints.size * sizeof(*p->hints.hints);
+	for (size_t i = 0; i <= POOL_MEMBERS_MAX; i++)
+		if (p->members[i])
+			s.index_bytes +=
+				p->members[i]->refs.size * sizeof(*p->members[i]->refs.entries);
+	for (size_t i = 0; i < p->n_files; i++) {
+		s.memfd_bytes += pool_memfd_blocks_bytes(p->files[i]);
+		s.index_bytes += sizeof(*p->files[i]);
+	}
+	s.cpu_us = clock_process_cpu_us();
+	*ret = s;
+}
