@@ -540,6 +540,7 @@ int main(void)
 		T(passes_agent_data_both_ways),
 		T(splits_data_over_the_guests_buffers),
 		T(leaves_data_with_the_peer_until_the_guest_opens),
+		T(does_not_spin_while_the_guest_has_no_buffer),
 		T(a_peer_that_does_not_read_holds_the_guest_back),
 		T(a_reset_lets_the_held_chain_go),
 		T_ALONE(drops_and_counts_what_nobody_reads),
