@@ -298,6 +298,21 @@ static void leaves_data_with_the_peer_until_the_guest_opens(void **state)
 	assert_int_equal(bytes, 1);
 }
 
+static void does_not_spin_while_the_guest_has_no_buffer(void **state)
+{
+	struct fake_buffer buffer = {FAKE_BUFFERS_GPA + 0x20000, 64, true};
+	uint64_t before;
+
+	start_ports(true);
+	tell_device(1, PORT_OPEN, 1);
+	assert_int_equal(send(agent, "x", 1, 0), 1);
+	clock_sleep_us(5000);
+	before = clock_process_cpu_us();
+	clock_sleep_us(100000);
+	assert_in_range(clock_process_cpu_us() - before, 0, 25000);
+	assert_int_equal(fake_request(&driver, AGENT_RX, &buffer, 1), 1); /* and wakes up for one */
+}
+
 /*
  * Sends until the device holds a chain back: the socket is full. Returns chains that are
  * outstanding.
