@@ -10,7 +10,8 @@
 #include "kvm-glue/x86-pvm.h"
 #include "memd/base/cleanup.h"
 
-#define CPUID_ENTRIES_MAX 256
+#define CPUID_ENTRIES_MAX   256
+#define CPUID_ENTRIES_SPARE 2 /* a level for each of the two topology leaves */
 
 #define LEAF1_ECX_HYPERVISOR   (1u << 31)
 #define LEAF1_ECX_TSC_DEADLINE (1u << 24)
@@ -79,17 +80,40 @@ static void set_entry(struct kvm_cpuid_entry2 *entry, unsigned apic_id, unsigned
 	}
 }
 
+/* KVM offers the topology leaves without levels: adds level 1, cores, where level 0 is. There is room for it. */
+static void add_core_levels(struct kvm_cpuid2 *cpuid)
+{
+	unsigned n = cpuid->nent;
+
+	for (unsigned i = 0; i < n; i++) {
+		struct kvm_cpuid_entry2 *entry = &cpuid->entries[i];
+
+		if ((entry->function != 0xb && entry->function != 0x1f) || entry->index != 0)
+			continue;
+		entry->flags |= KVM_CPUID_FLAG_SIGNIFCANT_INDEX;
+		if (i + 1 < n && cpuid->entries[i + 1].function == entry->function)
+			continue;
+		cpuid->entries[cpuid->nent++] = (struct kvm_cpuid_entry2){
+			.function = entry->function,
+			.index = 1,
+			.flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
+		};
+	}
+}
+
 int x86_cpuid_set(
 	const struct host *host, int vcpu_fd, unsigned index, unsigned n_vcpus, struct error *e)
 {
 	_cleanup_free_ struct kvm_cpuid2 *cpuid =
-		calloc(1, sizeof(*cpuid) + CPUID_ENTRIES_MAX * sizeof(cpuid->entries[0]));
+		calloc(1, sizeof(*cpuid) + (CPUID_ENTRIES_MAX + CPUID_ENTRIES_SPARE) *
+						   sizeof(cpuid->entries[0]));
 
 	if (!cpuid)
 		return error_set(e, -ENOMEM, "out of memory");
 	cpuid->nent = CPUID_ENTRIES_MAX;
 	if (ioctl(host->kvm_fd, KVM_GET_SUPPORTED_CPUID, cpuid) < 0)
 		return error_set(e, -errno, "reading KVM's CPUID: %s", strerror(errno));
+	add_core_levels(cpuid);
 	for (unsigned i = 0; i < cpuid->nent; i++)
 		set_entry(&cpuid->entries[i], index, n_vcpus);
 	if (host->backend == HOST_BACKEND_PVM)

@@ -5,6 +5,7 @@
  */
 #include "kvm-glue/x86-pvm.h"
 
+#include <asm/kvm_para.h>
 #include <errno.h>
 #include <linux/kvm.h>
 #include <stdio.h>
@@ -60,9 +61,24 @@ static uint32_t *feature_word(struct kvm_cpuid_entry2 *entry, unsigned word)
 	}
 }
 
+/*
+ * Paravirtual features that use hypercalls: `vmcall` is not executed here but "repaired" by KVM and tried again, for ever.
+ * Seen with two vCPUs, at the first interrupt that one sends the other.
+ */
+static void hide_hypercalls(struct kvm_cpuid_entry2 *entry)
+{
+	static const uint32_t hypercalls = 1u << KVM_FEATURE_MMU_OP | 1u << KVM_FEATURE_PV_UNHALT |
+					   1u << KVM_FEATURE_PV_SEND_IPI |
+					   1u << KVM_FEATURE_PV_SCHED_YIELD;
+
+	if (entry->function == KVM_CPUID_FEATURES)
+		entry->eax &= ~hypercalls;
+}
+
 void x86_pvm_filter_cpuid(struct kvm_cpuid2 *cpuid)
 {
 	for (unsigned i = 0; i < cpuid->nent; i++) {
+		hide_hypercalls(&cpuid->entries[i]);
 		for (size_t f = 0; f < ARRAY_SIZE(hidden_features); f++) {
 			uint32_t *word = feature_word(&cpuid->entries[i], hidden_features[f] / 32u);
 
