@@ -34,11 +34,17 @@ static uint64_t wanted_bytes(const struct balloon_in *in)
 	bytes = u64_min(bytes, in->configured_bytes / 10000 * in->max_bp);
 	if (in->available_bytes != UINT64_MAX) {
 		uint64_t spare = u64_max(in->configured_bytes / SPARE_PART, SPARE_MIN);
-		uint64_t more = u64_sub_or_zero(in->available_bytes, spare);
 
-		bytes = u64_min(bytes, in->actual_bytes + more);
+		bytes = u64_min(
+			bytes, u64_sub_or_zero(in->actual_bytes + in->available_bytes, spare));
 	}
 	return u64_align_down(bytes, PAGE_BYTES);
+}
+
+/* A claim from before the balloon last moved does not know what that took. */
+static bool claim_is_stale(const struct balloon *b, const struct balloon_in *in)
+{
+	return in->available_bytes != UINT64_MAX && in->claimed_us <= b->moved_us;
 }
 
 /* Notes whether the driver still moves towards what it was asked for. */
@@ -62,10 +68,16 @@ uint64_t balloon_decide(struct balloon *b, const struct balloon_in *in)
 		*b = (struct balloon){.progress_us = in->now_us};
 		return 0;
 	}
+	if (in->actual_bytes != b->last_actual_bytes) {
+		b->last_actual_bytes = in->actual_bytes;
+		b->moved_us = in->now_us;
+	}
 	if (in_distress(in)) {
 		*b = (struct balloon){
 			.progress_us = in->now_us,
 			.quiet_until_us = in->now_us + BALLOON_SETTLE_US,
+			.last_actual_bytes = in->actual_bytes,
+			.moved_us = in->now_us,
 			.distress = true,
 		};
 		return 0;
@@ -79,9 +91,30 @@ uint64_t balloon_decide(struct balloon *b, const struct balloon_in *in)
 		return u64_align_down(u64_min(wanted_bytes(in), in->actual_bytes), PAGE_BYTES);
 	}
 	if (b->quiet_until_us != 0)
-		*b = (struct balloon){.best_bytes = in->actual_bytes, .progress_us = in->now_us};
+		*b = (struct balloon){
+			.best_bytes = in->actual_bytes,
+			.progress_us = in->now_us,
+			.last_actual_bytes = in->actual_bytes,
+		};
 	bytes = wanted_bytes(in);
+	if (bytes > b->target_bytes && claim_is_stale(b, in))
+		return b->target_bytes;
 	if (distance(bytes, b->target_bytes) >= PROGRESS_BYTES)
 		b->target_bytes = bytes;
 	return b->target_bytes;
+}
+
+bool balloon_host_decide(struct balloon_host *h, enum balloon_host_state state, uint64_t now_us,
+	uint64_t used_bytes, uint64_t held_bytes, uint64_t budget_bytes)
+{
+	if (state == BALLOON_HOST_SHORT) {
+		h->wanted = true;
+		h->plenty_since_us = 0;
+	} else if (h->plenty_since_us == 0) {
+		h->plenty_since_us = now_us;
+	} else if (now_us - h->plenty_since_us >= BALLOON_PLENTY_US &&
+		   used_bytes + held_bytes <= budget_bytes / 10 * 9) {
+		h->wanted = false;
+	}
+	return h->wanted;
 }

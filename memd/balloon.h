@@ -29,6 +29,8 @@ struct balloon {
 	uint64_t target_bytes;
 	uint64_t best_bytes; /* the most it held since it was last noted to move */
 	uint64_t progress_us; /* when that was */
+	uint64_t last_actual_bytes;
+	uint64_t moved_us; /* when actual last changed: claims from before say nothing */
 	uint64_t quiet_until_us; /* after distress, or while stuck; 0: neither */
 	bool stuck;
 	bool distress;
@@ -36,7 +38,7 @@ struct balloon {
 
 struct balloon_in {
 	uint64_t now_us;
-	bool wanted; /* the host is short, or the operator fixed the target */
+	bool wanted; /* by the host (balloon_host_decide), or the operator fixed the target */
 	bool ready; /* the driver has started */
 	uint64_t configured_bytes;
 	uint64_t target_bytes; /* of the guest */
@@ -46,8 +48,28 @@ struct balloon_in {
 	uint32_t max_bp;
 	uint64_t actual_bytes;
 	uint64_t available_bytes; /* claimed; UINT64_MAX: not said */
+	uint64_t claimed_us; /* when */
 	bool faulting; /* claimed major faults rose since the last tick */
 };
+
+enum balloon_host_state {
+	BALLOON_HOST_PLENTY,
+	BALLOON_HOST_SHORT,
+};
+
+/* Whether the host wants balloons at all; kept between ticks. Zero it. */
+struct balloon_host {
+	bool wanted;
+	uint64_t plenty_since_us; /* 0: there is not plenty */
+};
+#define BALLOON_PLENTY_US UINT64_C(10000000)
+/*
+ * Wanted as soon as the host is short; no more when it was not for BALLOON_PLENTY_US
+ * and all that balloons hold (held_bytes) could come back without using more than 9/10 of the
+ * budget: else giving back would be followed by taking again.
+ */
+bool balloon_host_decide(struct balloon_host *h, enum balloon_host_state state, uint64_t now_us,
+	uint64_t used_bytes, uint64_t held_bytes, uint64_t budget_bytes);
 
 /* The new balloon target in bytes, a multiple of 4 KiB. */
 uint64_t balloon_decide(struct balloon *b, const struct balloon_in *in);

@@ -34,7 +34,7 @@ static void measure_growth(struct budget *b, const struct budget_figures *in)
 
 void budget_decide(struct budget *b, const struct budget_figures *in, struct budget_decision *ret)
 {
-	uint64_t ahead, beside, left;
+	uint64_t ahead, beside, left, room;
 
 	measure_growth(b, in);
 	ahead = (uint64_t)((unsigned __int128)b->zram_growth * LEAD_US / US_PER_S);
@@ -46,7 +46,11 @@ void budget_decide(struct budget *b, const struct budget_figures *in, struct bud
 	left = u64_sub_or_zero(in->budget_bytes, ret->used_bytes);
 	ret->near = left < part(in->budget_bytes, NEAR_BP);
 	ret->over = left < part(in->budget_bytes, OVER_BP);
-	ret->room = left > part(in->budget_bytes, ROOM_BP) + ahead;
+	room = part(in->budget_bytes, ROOM_BP) + ahead;
+	ret->room = left > room;
+	ret->to_room_bytes = ret->room ? 0 : room + PAGE_BYTES - left;
+	if (ret->used_bytes > in->budget_bytes)
+		ret->to_room_bytes += ret->used_bytes - in->budget_bytes;
 }
 
 /* How much of it is over the target; negative when under. */

@@ -26,8 +26,7 @@ struct budget_figures {
 	uint64_t now_us;
 	uint64_t budget_bytes;
 	uint64_t usage_bytes; /* of the guests' cgroup */
-	uint64_t
-		outside_bytes; /* pools, memd's processes: what the budget holds beside guests and swap */
+	uint64_t outside_bytes; /* beside guests and swap: pools, memd's processes */
 	uint64_t zram_bytes; /* our part of what zram occupies */
 };
 
@@ -45,6 +44,7 @@ struct budget_decision {
 	bool near; /* look again soon (fast tick) */
 	bool over; /* somebody has to wait */
 	bool room; /* somebody may go on */
+	uint64_t to_room_bytes; /* until there is room */
 };
 
 void budget_decide(struct budget *b, const struct budget_figures *in, struct budget_decision *ret);

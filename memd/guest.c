@@ -226,6 +226,8 @@ void guest_enter_state(struct guest *g, enum guest_state state, const char *reas
 		if (g->child.adopted && !g->paused_by_host)
 			g->paused_by_operator = true; /* of whom nobody knows any more */
 		reason = g->pause_reason;
+	} else if (state == GUEST_RUNNING) {
+		reason = "";
 	}
 	guest_set_state(g, state, reason);
 }
@@ -429,6 +431,18 @@ static int on_stop_timeout(sd_event_source *source, uint64_t usec, void *userdat
 	return 0;
 }
 
+/* A guest that cannot hear the button would only run into the timeout. */
+static void on_power_button(void *context, int result, const struct refusal *refusal)
+{
+	struct guest *g = context;
+
+	if (result >= 0 || g->stopping != GUEST_STOPS_ORDERLY)
+		return;
+	log_notice("guest %s: cannot power off by itself, ending it: %s", g->name,
+		refusal->error.text);
+	quit(g);
+}
+
 int guest_stop(struct guest *g, enum guest_stop_how how, guest_done_fn done, void *context)
 {
 	struct refusal refusal = {0};
@@ -447,7 +461,7 @@ int guest_stop(struct guest *g, enum guest_stop_how how, guest_done_fn done, voi
 	if (g->state == GUEST_PAUSED) /* it has to run to power off */
 		guest_unpause(g);
 	if (set_timer(g, GUEST_STOP_TIMEOUT_US, on_stop_timeout) < 0 ||
-		guest_power_button(g, NULL, NULL, &refusal) < 0)
+		guest_power_button(g, on_power_button, g, &refusal) < 0)
 		quit(g);
 	return 0;
 }

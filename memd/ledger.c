@@ -45,13 +45,15 @@ static uint64_t pages_distance(uint64_t before_pages, uint64_t after_pages, uint
 static void compare(const struct ledger_guest_in *in, struct ledger_guest *g)
 {
 	const struct vmm_stats *a = &in->before, *b = &in->after;
-	uint64_t compared;
+	uint64_t wrong, compared;
 
+	/* A page that is in the wrong state is missing in one and too much in another: once. */
+	wrong = u64_max(pages_distance(a->private_pages, b->private_pages, in->ram_anonymous_bytes),
+		pages_distance(a->shared_pages, b->shared_pages, in->ram_file_bytes));
+	wrong = u64_max(
+		wrong, pages_distance(a->swapped_pages, b->swapped_pages, in->ram_swapped_bytes));
 	g->mismatch_bytes =
-		pages_distance(a->private_pages, b->private_pages, in->ram_anonymous_bytes) +
-		pages_distance(a->shared_pages, b->shared_pages, in->ram_file_bytes) +
-		pages_distance(a->swapped_pages, b->swapped_pages, in->ram_swapped_bytes) +
-		u64_sub_or_zero(in->ram_anonymous_bytes, in->rollup.anonymous_bytes);
+		wrong + u64_sub_or_zero(in->ram_anonymous_bytes, in->rollup.anonymous_bytes);
 	compared = in->ram_anonymous_bytes + in->ram_file_bytes + in->ram_swapped_bytes;
 	compared = u64_max(compared, in->configured_bytes / COMPARED_MIN_PART);
 	g->mismatch_bp = (uint32_t)u64_min(scale(BP_ONE, g->mismatch_bytes, compared), BP_ONE);

@@ -217,7 +217,7 @@ int manager_start_guest(struct manager *m, const char *name, const struct config
 	struct refusal *refusal)
 {
 	struct guest_config config = {0};
-	struct guest *g;
+	struct guest *g = NULL;
 	int r;
 
 	refusal->kind = REFUSAL_BAD_SETTING;

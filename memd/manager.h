@@ -113,6 +113,7 @@ struct manager {
 	bool own_fresh;
 	struct swap_room swap;
 	enum memd_host_state host_state;
+	struct balloon_host balloon_host;
 	struct ledger_host ledger;
 	struct wall wall;
 

@@ -29,8 +29,7 @@
 struct reclaim_region {
 	uint16_t present_pages; /* private and pool pages */
 	uint16_t swapped_pages;
-	uint16_t
-		out_pages; /* swapped after our last page-out; 0: not watched */
+	uint16_t out_pages; /* swapped after our last page-out; 0: not watched */
 	uint16_t back_pages; /* of those, came back since */
 	bool under_way; /* chosen, and not finished yet */
 	uint32_t hot_s; /* how long it was last left alone */

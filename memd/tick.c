@@ -311,7 +311,7 @@ static void act_balloon(struct manager *m, struct guest *g, uint64_t now_us)
 	const struct vmm_stats *s = &g->sample.after;
 	struct balloon_in in = {
 		.now_us = now_us,
-		.wanted = m->host_state != MEMD_HOST_HIGH || g->fixed_bytes,
+		.wanted = m->balloon_host.wanted || g->fixed_bytes,
 		.ready = s->balloon_ready,
 		.configured_bytes = g->config.memory_bytes,
 		.target_bytes = g->target_bytes,
@@ -320,6 +320,7 @@ static void act_balloon(struct manager *m, struct guest *g, uint64_t now_us)
 		.hole_zero_bytes = g->ledger.hole_zero_bytes,
 		.max_bp = g->config.balloon_max_bp,
 		.actual_bytes = s->balloon_actual_pages * PAGE_BYTES,
+		.claimed_us = s->guest_stats_time_us,
 		.available_bytes = s->guest_stats_time_us ? s->guest_available_bytes : UINT64_MAX,
 	};
 	bool was_stuck = g->balloon.stuck, was_distress = g->balloon.distress;
@@ -452,6 +453,9 @@ static void end_round(struct manager *m)
 	}
 	compute_ledger(m);
 	update_host_state(m);
+	balloon_host_decide(&m->balloon_host,
+		m->host_state == MEMD_HOST_HIGH ? BALLOON_HOST_PLENTY : BALLOON_HOST_SHORT, now_us,
+		m->ledger.used_bytes, m->ledger.saved_balloon_bytes, m->budget_bytes);
 	evaluate(m, now_us);
 	for (size_t i = 0; i < m->n_guests; i++)
 		act(m, m->guests[i], now_us);

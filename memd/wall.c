@@ -150,17 +150,16 @@ static void pause_guest(struct manager *m, struct guest *g, const struct budget_
 		UNITS_BYTES(m->wall.decision.used_bytes), UNITS_BYTES(m->budget_bytes),
 		UNITS_BYTES(seen->cost_bytes), UNITS_BYTES(seen->target_bytes),
 		m->swap.free_bytes ? "" : " (there is no free swap)");
-	if (guest_pause(g, GUEST_PAUSER_HOST, reason, on_paused, g, &refusal) == 0)
-		log_notice("guest %s: pausing: %s", g->name, reason);
+	if (guest_pause(g, GUEST_PAUSER_HOST, reason, on_paused, g, &refusal) < 0)
+		log_warning("%s", refusal.error.text);
 }
 
-static void resume_guest(struct manager *m, struct guest *g)
+static void resume_guest(struct guest *g)
 {
 	struct refusal refusal = {0};
 
-	if (guest_resume(g, GUEST_PAUSER_HOST, NULL, NULL, &refusal) == 0)
-		log_notice("guest %s: resuming: %s of the budget of %s are used", g->name,
-			UNITS_BYTES(m->wall.decision.used_bytes), UNITS_BYTES(m->budget_bytes));
+	if (guest_resume(g, GUEST_PAUSER_HOST, NULL, NULL, &refusal) < 0)
+		log_warning("%s", refusal.error.text);
 }
 
 /* At most one guest each time. */
@@ -180,30 +179,35 @@ static void pause_or_resume(struct manager *m, bool over, bool room)
 	} else if (room) {
 		chosen = budget_choose_resume(seen, m->n_guests, clock_monotonic_us());
 		if (chosen != BUDGET_NOBODY)
-			resume_guest(m, m->guests[chosen]);
+			resume_guest(m->guests[chosen]);
 	}
 }
 
 /*
- * Spreads what has to go out over the guests above their targets, by how much they are; over all
- * when nobody is.
+ * How much of what has to go out is this guest's part: of one that waits, all that it has, since
+ * nobody misses it now; of the others, what they have above their targets.
  */
-static void page_out_excess(struct manager *m, uint64_t excess_bytes, enum reclaim_urgency urgency)
+static uint64_t weight(const struct guest *g)
 {
-	uint64_t over_sum = 0;
+	if (g->paused_by_host)
+		return g->ledger.private_bytes;
+	return u64_sub_or_zero(g->ledger.resident_bytes, g->target_bytes);
+}
+
+static void page_out_excess(struct manager *m, uint64_t excess_bytes, bool forced)
+{
+	uint64_t sum = 0;
 
 	for (size_t i = 0; i < m->n_guests; i++)
-		over_sum += u64_sub_or_zero(
-			m->guests[i]->ledger.resident_bytes, m->guests[i]->target_bytes);
+		sum += weight(m->guests[i]);
 	for (size_t i = 0; i < m->n_guests; i++) {
 		struct guest *g = m->guests[i];
-		uint64_t over = u64_sub_or_zero(g->ledger.resident_bytes, g->target_bytes);
-		uint64_t part =
-			over_sum ? (uint64_t)((unsigned __int128)excess_bytes * over / over_sum)
-				 : excess_bytes / m->n_guests;
+		unsigned __int128 part = excess_bytes;
 
+		part = sum ? part * weight(g) / sum : part / m->n_guests;
 		if (part)
-			tick_page_out(m, g, part, urgency);
+			tick_page_out(m, g, (uint64_t)part,
+				forced || g->paused_by_host ? RECLAIM_FORCED : RECLAIM_URGENT);
 	}
 }
 
@@ -236,6 +240,7 @@ void wall_check(struct manager *m)
 		.usage_bytes = m->ledger.private_bytes,
 		.outside_bytes = m->ledger.pool_bytes + m->ledger.overhead_bytes,
 	};
+	uint64_t to_go;
 	int under_oom = 0;
 
 	if (w->root && cgroup_read_usage(w->root, &w->usage_bytes) == 0) {
@@ -255,10 +260,14 @@ void wall_check(struct manager *m)
 	else if (under_oom <= 0 && w->decision.room)
 		w->extra_bytes = 0;
 	set_limit(m, w->decision.limit_bytes + w->extra_bytes);
-	if (w->decision.excess_bytes || under_oom > 0) {
+	to_go = w->decision.excess_bytes;
+	if (under_oom > 0)
+		to_go = u64_max(to_go, EXTRA_STEP);
+	if (anybody_paused(m))
+		to_go = u64_max(to_go, w->decision.to_room_bytes);
+	if (to_go) {
 		say_no_swap(m);
-		page_out_excess(m, u64_max(w->decision.excess_bytes, EXTRA_STEP),
-			under_oom > 0 ? RECLAIM_FORCED : RECLAIM_URGENT);
+		page_out_excess(m, to_go, under_oom > 0);
 	}
 	pause_or_resume(m, w->decision.over || under_oom > 0, w->decision.room);
 	move_threshold(m);

@@ -73,7 +73,48 @@ static void asks_for_no_more_than_the_guest_can_spare(void **state)
 
 	in.actual_bytes = 100 * MIB;
 	in.available_bytes = 200 * MIB; /* 62.5 MiB of it stay */
+	in.claimed_us = in.now_us + 1;
 	assert_in_range(balloon_decide(&b, &in), 237 * MIB, 238 * MIB);
+}
+
+static void gives_back_when_the_guest_falls_below_its_spare(void **state)
+{
+	struct balloon b = {0};
+	struct balloon_in in = willing(US_PER_S);
+
+	balloon_decide(&b, &in);
+	in.actual_bytes = 410 * MIB;
+	in.available_bytes = 22 * MIB; /* 40.5 MiB less than its spare of 62.5 */
+	assert_in_range(balloon_decide(&b, &in), 369 * MIB, 370 * MIB);
+}
+
+static void does_not_ask_for_more_on_a_claim_from_before_the_balloon_moved(void **state)
+{
+	struct balloon b = {0};
+	struct balloon_in in = willing(US_PER_S);
+
+	in.actual_bytes = 100 * MIB;
+	in.available_bytes = 200 * MIB;
+	in.claimed_us = in.now_us;
+	assert_int_equal(balloon_decide(&b, &in), 0);
+	in.claimed_us = in.now_us + 1;
+	in.now_us += 2;
+	assert_in_range(balloon_decide(&b, &in), 237 * MIB, 238 * MIB);
+}
+
+static void the_host_gives_back_only_what_it_will_not_want_again(void **state)
+{
+	struct balloon_host h = {0};
+	uint64_t t = US_PER_S, budget = 1000 * MIB;
+
+	assert_false(balloon_host_decide(&h, BALLOON_HOST_PLENTY, t, 0, 0, budget));
+	assert_true(balloon_host_decide(&h, BALLOON_HOST_SHORT, t, 980 * MIB, 0, budget));
+	assert_true(balloon_host_decide(&h, BALLOON_HOST_PLENTY, t, 600 * MIB, 300 * MIB, budget));
+	t += BALLOON_PLENTY_US - 1;
+	assert_true(balloon_host_decide(&h, BALLOON_HOST_PLENTY, t, 600 * MIB, 300 * MIB, budget));
+	t += 1;
+	assert_true(balloon_host_decide(&h, BALLOON_HOST_PLENTY, t, 601 * MIB, 300 * MIB, budget));
+	assert_false(balloon_host_decide(&h, BALLOON_HOST_PLENTY, t, 600 * MIB, 300 * MIB, budget));
 }
 
 static void a_guest_in_distress_gets_everything_back_and_peace(void **state)
@@ -90,6 +131,7 @@ static void a_guest_in_distress_gets_everything_back_and_peace(void **state)
 	in.now_us += BALLOON_SETTLE_US - 1;
 	assert_int_equal(balloon_decide(&b, &in), 0);
 	in.now_us += 1;
+	in.claimed_us = in.now_us;
 	assert_int_not_equal(balloon_decide(&b, &in), 0);
 }
 
@@ -159,6 +201,9 @@ int main(void)
 		cmocka_unit_test(never_exceeds_its_maximum),
 		cmocka_unit_test(deflates_when_it_is_not_wanted_or_not_ready),
 		cmocka_unit_test(asks_for_no_more_than_the_guest_can_spare),
+		cmocka_unit_test(gives_back_when_the_guest_falls_below_its_spare),
+		cmocka_unit_test(does_not_ask_for_more_on_a_claim_from_before_the_balloon_moved),
+		cmocka_unit_test(the_host_gives_back_only_what_it_will_not_want_again),
 		cmocka_unit_test(a_guest_in_distress_gets_everything_back_and_peace),
 		cmocka_unit_test(a_guest_that_is_full_without_a_balloon_is_in_no_distress),
 		cmocka_unit_test(a_driver_without_progress_is_set_aside_and_asked_again),

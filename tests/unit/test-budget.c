@@ -81,7 +81,10 @@ static void over_and_room_have_a_gap_between_them(void **state)
 	assert_true(decide(&b, 1 * US_PER_S, 996, 0, 0).over);
 	assert_false(decide(&b, 2 * US_PER_S, 994, 0, 0).over);
 	assert_false(decide(&b, 3 * US_PER_S, 981, 0, 0).room);
+	assert_in_range(decide(&b, 3 * US_PER_S, 981, 0, 0).to_room_bytes, 1, 2 * MIB);
+	assert_in_range(decide(&b, 3 * US_PER_S, 1100, 0, 0).to_room_bytes, 119 * MIB, 121 * MIB);
 	assert_true(decide(&b, 4 * US_PER_S, 979, 0, 0).room);
+	assert_int_equal(decide(&b, 4 * US_PER_S, 979, 0, 0).to_room_bytes, 0);
 }
 
 static void who_is_most_over_its_target_waits(void **state)
