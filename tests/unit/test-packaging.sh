@@ -7,22 +7,8 @@ cd "$(dirname "$0")/../.."
 memctl=${MEMD_BUILD:?}/memd/memctl
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-n=0
-failed=0
-
-# claim NAME COMMAND...: one TAP point; what the command printed is its diagnosis.
-claim() {
-	local name=$1 output
-	shift
-	n=$((n + 1))
-	if output=$("$@" 2>&1); then
-		echo "ok $n - $name"
-	else
-		echo "not ok $n - $name"
-		printf '%s\n' "$output" | sed 's/^/# /'
-		failed=1
-	fi
-}
+# shellcheck source=tests/tap.sh
+. tests/tap.sh
 
 man_page_has_no_warnings() {
 	local output
@@ -85,5 +71,4 @@ claim bus_policy_is_accepted_by_dbus_daemon bus_policy_is_accepted
 for script in scripts/* .ci/run packaging/completion/memctl; do
 	claim "script_parses $script" bash -n "$script"
 done
-echo "1..$n"
-exit $failed
+claims_done
