@@ -494,6 +494,19 @@ void guest_ram_undiscard(struct guest_ram *ram, uint64_t page, uint64_t n_pages)
 	}
 }
 
+uint64_t guest_ram_mappings(const struct guest_ram *ram)
+{
+	int64_t n = atomic_load(&ram->mappings);
+
+	return n > 0 ? (uint64_t)n : 0;
+}
+
+int guest_ram_pagemap(const struct guest_ram *ram, uint64_t page, uint64_t n, uint64_t *ret_entries)
+{
+	return pagemap_read(
+		ram->pagemap_fd, (uintptr_t)guest_ram_page_ptr(ram, page), n, ret_entries);
+}
+
 /*
  * A present page of no file that is mapped more than once is the kernel's zero page (guests are never forked): it is what
  * a read of a hole leaves behind.

@@ -13,3 +13,5 @@ uint64_t page_hash(const void *page);
 /* Both leave early: a page that is not zero is mostly known by its first bytes. Pages are 64 byte aligned. */
 bool page_is_zero(const void *page);
 bool page_equal(const void *a, const void *b);
+/* Copies a page that may be written meanwhile. */
+void page_copy(void *to, const void *from);

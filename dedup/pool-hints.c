@@ -42,16 +42,24 @@ static struct pool_hint *find(const struct pool_hints *h, uint64_t hash)
 	return NULL;
 }
 
-static void place(struct pool_hints *h, const struct pool_hint *hint)
+/* Where a new hint goes: an empty place, or the oldest's. */
+static struct pool_hint *find_place(const struct pool_hints *h, uint64_t hash)
 {
-	struct pool_hint *set = set_of(h, hint->hash), *best = set;
+	struct pool_hint *set = set_of(h, hash), *best = set;
 
 	for (unsigned i = 0; i < WAYS && best->member; i++)
 		if (!set[i].member ||
 			(uint16_t)(h->now - set[i].age) > (uint16_t)(h->now - best->age))
 			best = &set[i];
-	h->n += !best->member;
-	*best = *hint;
+	return best;
+}
+
+static void place(struct pool_hints *h, const struct pool_hint *hint)
+{
+	struct pool_hint *at = find_place(h, hint->hash);
+
+	h->n += !at->member;
+	*at = *hint;
 }
 
 static void grow(struct pool_hints *h)
@@ -81,7 +89,8 @@ bool pool_hints_offer(struct pool_hints *h, uint64_t hash, uint16_t member, uint
 		hint->age = h->now;
 		return false;
 	}
-	if (h->n + 1 > h->size / 4 * 3)
+	/* Rather more room than a hint lost, as long as it may grow and is not lopsided. */
+	if (!h->size || (find_place(h, hash)->member && h->n > h->size / WAYS))
 		grow(h);
 	if (h->size)
 		place(h, &(struct pool_hint){
