@@ -24,6 +24,8 @@ enum {
 	EXIT_STATUS_FAILED = 2,
 };
 
+#define CPU_MAX_BP 10000 /* one core */
+
 struct control {
 	struct vmm *vmm;
 	int listen_fd;
@@ -121,6 +123,23 @@ static void fill_balloon_stats(struct vmm *vmm, struct vmm_stats *s)
 	virtio_balloon_request_claims(vmm->balloon); /* for the next time */
 }
 
+static void fill_scanner_stats(struct vmm *vmm, struct vmm_stats *s)
+{
+	struct scanner_stats scan;
+
+	scanner_stats_read(vmm->scanner, &scan);
+	s->scan_passes = scan.passes;
+	s->scan_pages_hashed = scan.pages_hashed;
+	s->scan_pages_frozen = scan.pages_frozen;
+	s->scan_pages_mapped = scan.pages_mapped;
+	s->scan_pages_dropped = scan.pages_dropped;
+	s->scan_pages_thawed = scan.pages_thawed;
+	s->scan_pages_broken = scan.pages_broken;
+	s->scan_pages_inserted = scan.pages_inserted;
+	s->scan_cpu_us = scan.cpu_us;
+	s->pool_attached = scan.pool_attached;
+}
+
 static void fill_machine_stats(struct vmm *vmm, struct vmm_stats *s)
 {
 	struct virtio_console_stats console;
@@ -170,6 +189,7 @@ static void handle_get_stats(struct control *c, uint32_t seq)
 		return;
 	}
 	fill_balloon_stats(c->vmm, &stats);
+	fill_scanner_stats(c->vmm, &stats);
 	fill_machine_stats(c->vmm, &stats);
 	reply(c, VMM_STATS, seq, &stats, sizeof(stats));
 }
@@ -246,6 +266,50 @@ static void handle_power_button(struct control *c, uint32_t seq)
 		done(c, seq, 0, "%s", "");
 }
 
+static void handle_attach_pool(struct control *c, uint32_t seq)
+{
+	if (c->message->header.size != 0 || c->message->n_fds != 1) {
+		done(c, seq, -EPROTO, "ATTACH_POOL comes with one descriptor and nothing else");
+		return;
+	}
+	scanner_attach_pool(c->vmm->scanner, TAKE_FD(c->message->fds[0]));
+	done(c, seq, 0, "%s", "");
+}
+
+static void handle_set_scan(struct control *c, uint32_t seq)
+{
+	const struct vmm_set_scan *set = IPC_PAYLOAD(c->message, struct vmm_set_scan);
+	struct scanner_settings settings = {0};
+
+	if (!set) {
+		done(c, seq, -EPROTO, "SET_SCAN of the wrong size");
+		return;
+	}
+	switch (set->mode) {
+	case VMM_SCAN_OFF:
+		settings.mode = SCANNER_OFF;
+		break;
+	case VMM_SCAN_ZERO_ONLY:
+		settings.mode = SCANNER_ZERO_ONLY;
+		break;
+	case VMM_SCAN_SHARE:
+		settings.mode = SCANNER_SHARE;
+		break;
+	default:
+		done(c, seq, -EINVAL, "there is no scan mode %u", set->mode);
+		return;
+	}
+	if (set->max_cpu_bp > CPU_MAX_BP) {
+		done(c, seq, -ERANGE, "a scanner is one thread: at most %d basis points, not %u",
+			CPU_MAX_BP, set->max_cpu_bp);
+		return;
+	}
+	settings.max_cpu_bp = set->max_cpu_bp;
+	settings.target_time_us = set->target_time_us;
+	scanner_set(c->vmm->scanner, &settings);
+	done(c, seq, 0, "%s", "");
+}
+
 static void handle_message(struct control *c)
 {
 	uint32_t seq = c->message->header.seq;
@@ -269,6 +333,12 @@ static void handle_message(struct control *c)
 	case VMM_QUIT:
 		c->quit = true;
 		done(c, seq, 0, "%s", "");
+		break;
+	case VMM_ATTACH_POOL:
+		handle_attach_pool(c, seq);
+		break;
+	case VMM_SET_SCAN:
+		handle_set_scan(c, seq);
 		break;
 	default:
 		done(c, seq, -EOPNOTSUPP, "memd-vmm %s knows no message %u", MEMD_VERSION,

@@ -202,6 +202,9 @@ int vmm_build(struct vmm *vmm, struct error *e)
 	r = load_guest(vmm, e);
 	if (r < 0)
 		return r;
+	r = scanner_new(vmm->ram, &vmm->scanner, e);
+	if (r < 0)
+		return r;
 	return vcpus_start(vmm->vcpus, e);
 }
 
@@ -210,6 +213,7 @@ void vmm_free(struct vmm *vmm)
 	if (!vmm)
 		return;
 	vcpus_join(vmm->vcpus);
+	scanner_free(vmm->scanner);
 	virtio_console_free(vmm->virtio_console);
 	virtio_balloon_free(vmm->balloon);
 	pci_bus_free(vmm->pci);

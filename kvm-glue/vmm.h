@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <stdbool.h>
 
+#include "dedup/scanner.h"
 #include "kvm-glue/acpi.h"
 #include "kvm-glue/console.h"
 #include "kvm-glue/host.h"
@@ -24,6 +25,7 @@ struct vmm {
 	int initrd_fd;
 	struct console *console;
 	struct guest_ram *ram;
+	struct scanner *scanner;
 	struct bus *bus;
 	struct vm *vm;
 	struct vcpus *vcpus;
