@@ -374,7 +374,7 @@ int pool_server_run(struct pool_server *s, int stop_fd)
 		int n = epoll_wait(s->epoll_fd, events, EVENTS_MAX, busy ? TURN_MS : -1);
 
 		if (n < 0 && errno != EINTR)
-			return -errno;
+			r = -errno;
 		for (int i = 0; i < n; i++) {
 			void *who = events[i].data.ptr;
 
@@ -388,5 +388,6 @@ int pool_server_run(struct pool_server *s, int stop_fd)
 		notify_all(s);
 		tick(s);
 	}
+	epoll_ctl(s->epoll_fd, EPOLL_CTL_DEL, stop_fd, NULL);
 	return r;
 }

@@ -17,5 +17,8 @@ DEFINE_CLEANUP(struct pool_server *, pool_server_free)
 
 /* Takes over a connected socket, also on failure. Not while pool_server_run runs in another thread. */
 int pool_server_add(struct pool_server *s, int fd);
-/* Serves until stop_fd is readable (signalfd, eventfd). 0, or an errno of epoll. */
+/*
+ * Serves until stop_fd is readable (signalfd, eventfd), at least what is there to be served at once. 0, or an errno of
+ * epoll. May be called again.
+ */
 int pool_server_run(struct pool_server *s, int stop_fd);
