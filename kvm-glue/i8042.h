@@ -3,5 +3,10 @@
 
 #include "kvm-glue/machine.h"
 
-/* Registers it; it has no state. An errno of bus_add. */
-int i8042_add(struct machine *m);
+struct i8042;
+
+/* m outlives it. An errno of bus_add. */
+int i8042_new(struct machine *m, struct i8042 **ret);
+/* After vCPUs have stopped, before the bus goes. NULL is allowed. */
+void i8042_free(struct i8042 *k);
+DEFINE_CLEANUP(struct i8042 *, i8042_free)

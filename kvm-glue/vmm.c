@@ -8,7 +8,6 @@
 #include <sys/eventfd.h>
 
 #include "kvm-glue/boot.h"
-#include "kvm-glue/i8042.h"
 #include "memd/base/clock.h"
 #include "memd/base/log.h"
 #include "memd/base/overflow.h"
@@ -128,7 +127,7 @@ static int build_devices(struct vmm *vmm, struct error *e)
 	}
 	if (r == 0) {
 		what = "keyboard controller";
-		r = i8042_add(m);
+		r = i8042_new(m, &vmm->keyboard);
 	}
 	if (r == 0) {
 		what = "power management";
@@ -218,6 +217,7 @@ void vmm_free(struct vmm *vmm)
 	virtio_balloon_free(vmm->balloon);
 	pci_bus_free(vmm->pci);
 	acpi_pm_free(vmm->pm);
+	i8042_free(vmm->keyboard);
 	rtc_free(vmm->rtc);
 	serial_free(vmm->serial);
 	vcpus_free(vmm->vcpus); /* only now: devices may still ask for a stop */

@@ -8,6 +8,7 @@
 #include "kvm-glue/acpi.h"
 #include "kvm-glue/console.h"
 #include "kvm-glue/host.h"
+#include "kvm-glue/i8042.h"
 #include "kvm-glue/options.h"
 #include "kvm-glue/pci.h"
 #include "kvm-glue/rtc.h"
@@ -32,6 +33,7 @@ struct vmm {
 	struct pci_bus *pci;
 	struct serial *serial;
 	struct rtc *rtc;
+	struct i8042 *keyboard;
 	struct acpi_pm *pm;
 	struct virtio_balloon *balloon;
 	struct virtio_console *virtio_console;
