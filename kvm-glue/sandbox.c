@@ -65,6 +65,7 @@ static const int allowed_calls[] = {
 	SCMP_SYS(futex),
 	SCMP_SYS(rt_sigreturn),
 	SCMP_SYS(rt_sigprocmask),
+	SCMP_SYS(rt_sigtimedwait),
 	SCMP_SYS(tgkill),
 	SCMP_SYS(getpid),
 	SCMP_SYS(gettid),

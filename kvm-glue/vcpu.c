@@ -184,6 +184,8 @@ static bool run_once(struct vcpu *v, struct memory_wait *w)
 	}
 	switch (errno) {
 	case EINTR:
+		vcpu_take_kick();
+		return vcpu_gate(v, 0);
 	case EAGAIN:
 		return vcpu_gate(v, 0);
 	case EFAULT:

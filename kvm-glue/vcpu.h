@@ -72,6 +72,8 @@ void vcpus_stats_read(struct vcpus *all, struct vcpus_stats *ret);
  * thread shall end.
  */
 bool vcpu_gate(struct vcpu *v, uint64_t max_us);
+/* For vcpu.c, after KVM_RUN was interrupted: takes the kick from the thread's queue, so that it interrupts once. */
+void vcpu_take_kick(void);
 /* The thread's function: vcpu.c. */
 void *vcpu_thread(void *vcpu);
 /*

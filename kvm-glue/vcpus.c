@@ -6,6 +6,10 @@
  * return at once, and a signal ends one that is under way. The thread looks at the order under the lock, where it also
  * clears immediate_exit, so no order is lost. Whoever ends the guest from within an exit (request_stop) gives the order
  * before it returns, so that vCPU executes nothing more either.
+ *
+ * The signal is unblocked inside KVM_RUN only (KVM_SET_SIGNAL_MASK), which it ends, and is taken from the queue afterwards,
+ * so no handler ever runs: its frame would go to the thread's stack, and when that is paged out and the memory cgroup (v1)
+ * is full, the kernel cannot write it and ends the process with SIGSEGV.
  */
 #include "kvm-glue/vcpu.h"
 
@@ -23,22 +27,35 @@
 
 #define KICK_SIGNAL SIGUSR1
 
-static void kicked(int signal)
+/* Inside KVM_RUN only the kick is unblocked. */
+static int set_run_mask(int vcpu_fd, struct error *e)
 {
+	/* struct kvm_signal_mask with the kernel's set of 64 signals behind its length */
+	struct {
+		uint32_t len;
+		uint32_t blocked[2];
+	} mask = {8, {~(UINT32_C(1) << (KICK_SIGNAL - 1)), UINT32_MAX}};
+
+	if (ioctl(vcpu_fd, KVM_SET_SIGNAL_MASK, &mask) < 0)
+		return error_set(e, -errno, "KVM takes no signal mask: %s", strerror(errno));
+	return 0;
 }
 
-/* The handler exists so that the signal interrupts KVM_RUN instead of ending the process. */
-static int install_kick_handler(void)
+void vcpu_take_kick(void)
 {
-	struct sigaction action = {.sa_handler = kicked};
+	const struct timespec now = {0};
+	sigset_t kick;
 
-	return sigaction(KICK_SIGNAL, &action, NULL) < 0 ? -errno : 0;
+	sigemptyset(&kick);
+	sigaddset(&kick, KICK_SIGNAL);
+	sigtimedwait(&kick, NULL, &now);
 }
 
 static int vcpu_init(struct vcpu *v, struct vcpus *all, unsigned index, struct error *e)
 {
 	size_t bytes = all->vm->host->run_bytes;
 	void *run;
+	int r;
 
 	v->all = all;
 	v->vm = all->vm;
@@ -51,6 +68,9 @@ static int vcpu_init(struct vcpu *v, struct vcpus *all, unsigned index, struct e
 		return error_set(e, -errno, "mapping vCPU %u: %s", index, strerror(errno));
 	v->run = run;
 	v->run->immediate_exit = 1; /* the first order is to park */
+	r = set_run_mask(v->fd, e);
+	if (r < 0)
+		return r;
 	return x86_cpuid_set(all->vm->host, v->fd, index, all->n, e);
 }
 
@@ -122,26 +142,36 @@ void vcpus_free(struct vcpus *all)
 	free(all);
 }
 
+static int start_thread(struct vcpu *v)
+{
+	char name[16];
+	int r;
+
+	pthread_mutex_lock(&v->all->lock);
+	r = -pthread_create(&v->thread, NULL, vcpu_thread, v);
+	v->thread_started = r == 0;
+	pthread_mutex_unlock(&v->all->lock);
+	if (r < 0)
+		return r;
+	snprintf(name, sizeof(name), "vcpu%u", v->index);
+	pthread_setname_np(v->thread, name);
+	return 0;
+}
+
 int vcpus_start(struct vcpus *all, struct error *e)
 {
-	int r = install_kick_handler();
+	sigset_t blocked, before;
+	int r = 0;
 
-	if (r < 0)
-		return error_set(e, r, "signal handler: %s", strerror(-r));
-	for (unsigned i = 0; i < all->n; i++) {
-		struct vcpu *v = &all->vcpus[i];
-		char name[16];
-
-		pthread_mutex_lock(&all->lock);
-		r = -pthread_create(&v->thread, NULL, vcpu_thread, v);
-		v->thread_started = r == 0;
-		pthread_mutex_unlock(&all->lock);
+	sigfillset(&blocked);
+	pthread_sigmask(SIG_SETMASK, &blocked, &before); /* the threads inherit it */
+	for (unsigned i = 0; i < all->n && r == 0; i++) {
+		r = start_thread(&all->vcpus[i]);
 		if (r < 0)
-			return error_set(e, r, "thread of vCPU %u: %s", i, strerror(-r));
-		snprintf(name, sizeof(name), "vcpu%u", i);
-		pthread_setname_np(v->thread, name);
+			error_set(e, r, "thread of vCPU %u: %s", i, strerror(-r));
 	}
-	return 0;
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return r;
 }
 
 /* Tells the guest's clock that the pause is not the guest's fault: no soft lockup reports. All are parked; lock held. */
