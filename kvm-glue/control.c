@@ -67,14 +67,19 @@ static void done(struct control *c, uint32_t seq, int result, const char *format
 	reply(c, VMM_DONE, seq, &d, sizeof(d));
 }
 
-static void set_state(struct control *c, enum vmm_state state, const char *reason)
+static void send_event(struct control *c)
 {
-	struct vmm_event event = {.state = state};
+	struct vmm_event event = {.state = c->state};
 
-	c->state = state;
-	snprintf(c->reason, sizeof(c->reason), "%s", reason);
 	memcpy(event.reason, c->reason, sizeof(event.reason));
 	reply(c, VMM_EVENT, 0, &event, sizeof(event));
+}
+
+static void set_state(struct control *c, enum vmm_state state, const char *reason)
+{
+	c->state = state;
+	snprintf(c->reason, sizeof(c->reason), "%s", reason);
+	send_event(c);
 }
 
 static void send_hello(struct control *c)
@@ -372,6 +377,8 @@ static void handle_listener(struct control *c)
 	if (fd_set_nonblock(fd, true) < 0)
 		disconnect(c);
 	send_hello(c);
+	if (c->state != VMM_STATE_RUNNING)
+		send_event(c); /* HELLO has no room for the reason */
 }
 
 /* What the vCPUs have come to since: parked for a pause, or for good. */

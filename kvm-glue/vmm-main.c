@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "kvm-glue/control.h"
@@ -40,8 +41,12 @@ static int start_failed(const struct options *o, const struct error *e)
 
 static int listen_on(const struct options *o, int *ret_fd, struct error *e)
 {
-	int fd = o->listen_fd;
+	int fd = o->listen_fd, listening = 0;
+	socklen_t size = sizeof(listening);
 
+	if (fd >= 0 &&
+		(getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) < 0 || !listening))
+		return error_set(e, -EINVAL, "--listen-fd %d is no listening socket", fd);
 	if (o->socket_path) {
 		fd = ipc_listen(o->socket_path, 0600);
 		if (fd < 0)
