@@ -249,37 +249,43 @@ static void statistics_arrive(void **state)
 	assert_true(stats.guest_major_faults == UINT64_MAX);
 }
 
-static void hostile(const char *target, unsigned seed)
+static void hostile(const char *target, unsigned n_vcpus, unsigned seed)
 {
 	_cleanup_(vmm_run_freep) struct vmm_run *v = NULL;
 	char cmdline[128];
 
 	(void)snprintf(cmdline, sizeof(cmdline),
-		"mode=hostile target=%s seed=%u rounds=200 then=work unique_mib=16 seconds=1",
+		"mode=hostile target=%s seed=%u rounds=150 then=work unique_mib=16 seconds=1",
 		target, seed);
-	v = start(64, 1, cmdline);
+	v = start(64, n_vcpus, cmdline);
 	(void)get_stats(v);
 	assert_good_end(v);
 	assert_guest(v, vmm_run_wait_text(v, "memd-guest: hostile", 0));
 	assert_guest(v, vmm_run_value(v, "rounds", 0) > 0);
 }
 
-static void hostile_guest_never_harms_the_vmm(void **state)
-{
-	for (unsigned seed = 1; seed <= 4; seed++)
-		hostile("all", seed);
-}
-
 static void hostile_guest_never_harms_the_balloon(void **state)
 {
-	for (unsigned seed = 1; seed <= 2; seed++)
-		hostile("balloon", seed);
+	hostile("balloon", 1, 1);
+	hostile("balloon", 1, 2);
 }
 
 static void hostile_guest_never_harms_the_console(void **state)
 {
-	for (unsigned seed = 1; seed <= 2; seed++)
-		hostile("console", seed);
+	hostile("console", 1, 3);
+	hostile("console", 1, 4);
+}
+
+static void hostile_guest_never_harms_the_vmm(void **state)
+{
+	hostile("all", 1, 5);
+	hostile("all", 1, 6);
+}
+
+static void hostile_vcpus_at_once_never_harm_the_vmm(void **state)
+{
+	hostile("all", 2, 7);
+	hostile("balloon", 4, 8);
 }
 
 static void paused_guest_stands_still_and_goes_on(void **state)
@@ -347,9 +353,10 @@ int main(void)
 		cmocka_unit_test(balloon_goes_up_and_down_while_the_guest_reuses_pages),
 		cmocka_unit_test(reported_free_pages_return_to_the_host),
 		cmocka_unit_test(statistics_arrive),
-		cmocka_unit_test(hostile_guest_never_harms_the_vmm),
 		cmocka_unit_test(hostile_guest_never_harms_the_balloon),
 		cmocka_unit_test(hostile_guest_never_harms_the_console),
+		cmocka_unit_test(hostile_guest_never_harms_the_vmm),
+		cmocka_unit_test(hostile_vcpus_at_once_never_harm_the_vmm),
 		cmocka_unit_test(paused_guest_stands_still_and_goes_on),
 		cmocka_unit_test(quit_ends_the_process_with_0),
 		cmocka_unit_test(killed_vmm_is_gone_at_once),

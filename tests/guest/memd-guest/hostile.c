@@ -17,9 +17,11 @@
 #define QUEUES_MAX	8 /* whose rings the arena has room for */
 #define RING_PAGES	3 /* of one queue: descriptors, driver's ring, device's ring */
 #define PAYLOAD_PAGES	8 /* behind the rings */
-#define RESET_READS_MAX 100000
+#define CHAIN		4 /* descriptors of an orderly request */
+#define RESET_READS_MAX 1000 /* another processor may bring it up again meanwhile */
 
-static uint64_t random_state;
+static uint64_t random_state; /* of all processors: they disturb each other here too */
+static uint64_t rounds_done, cpus_done;
 static uint64_t arena_start, arena_end; /* of the last piece of RAM */
 
 static uint64_t any(void)
@@ -103,30 +105,56 @@ static void fill_payload(uint64_t page)
 	}
 }
 
-static void fill_descriptors(const struct virtio_device *d, unsigned queue, unsigned size)
+static void write_descriptor(
+	struct virtq_desc *desc, uint64_t address, uint32_t bytes, uint16_t flags, unsigned next)
 {
-	struct virtq_desc *desc = (struct virtq_desc *)ring_page(queue, 0);
-
-	for (unsigned i = 0; i < MIN(size, GUEST_PAGE / sizeof(*desc)); i++) {
-		desc[i].address = bad_address(d);
-		desc[i].bytes = bad_bytes();
-		desc[i].flags = one_in(8) ? (uint16_t)any() : (uint16_t)below(8);
-		/* the next one, itself, any other, behind the table */
-		desc[i].next = one_in(2) ? (uint16_t)(i + 1) : (uint16_t)below(size + 2);
-	}
+	desc->address = address;
+	desc->bytes = bytes;
+	desc->flags = flags;
+	desc->next = (uint16_t)next;
 }
 
 /*
- * New heads, some behind the table, and an index that moves on by a little, by too much, or back.
+ * Well-formed chains of up to CHAIN descriptors, what is read before what is written, so that the
+ * payload reaches whoever handles it; one descriptor in many is not as it should be.
  */
-static void publish(unsigned queue, unsigned size)
+static void fill_chains(const struct virtio_device *d, struct virtq_desc *desc, unsigned size)
+{
+	for (unsigned i = 0; i < size; i++) {
+		uint16_t flags = i % CHAIN + 1 < CHAIN && i + 1 < size ? VIRTQ_DESC_NEXT : 0;
+		unsigned split = (unsigned)(random_state >> i / CHAIN) % (CHAIN + 1);
+
+		if (i % CHAIN >= split)
+			flags |= VIRTQ_DESC_WRITE;
+		write_descriptor(&desc[i], one_in(64) ? bad_address(d) : payload_page(),
+			one_in(64) ? bad_bytes() : (uint32_t)below(GUEST_PAGE + 1), flags, i + 1);
+	}
+}
+
+static void fill_garbage(const struct virtio_device *d, struct virtq_desc *desc, unsigned size)
+{
+	for (unsigned i = 0; i < size; i++)
+		/* the next one, itself, any other, behind the table */
+		write_descriptor(&desc[i], bad_address(d), bad_bytes(),
+			one_in(8) ? (uint16_t)any() : (uint16_t)below(8),
+			one_in(2) ? i + 1 : (unsigned)below(size + 2));
+}
+
+static void publish(unsigned queue, unsigned size, bool orderly)
 {
 	struct virtq_avail *avail = (struct virtq_avail *)ring_page(queue, 1);
-	uint16_t step = one_in(4) ? (uint16_t)any() : (uint16_t)below(size + 2);
+	uint16_t step = (uint16_t)(1 + below(4));
 
+	/* an index that moves on by a lot, by too much, or back; heads behind the table */
+	if (!orderly)
+		step = one_in(4) ? (uint16_t)any() : (uint16_t)below(size + 2);
 	avail->flags = (uint16_t)any();
-	for (unsigned i = 0; i < MIN(size, VIRTIO_QUEUE_MAX); i++)
-		avail->ring[i] = one_in(4) ? (uint16_t)any() : (uint16_t)below(size);
+	for (unsigned i = 0; i < MIN(size, VIRTIO_QUEUE_MAX); i++) {
+		if (orderly)
+			avail->ring[i] = (uint16_t)ALIGN_DOWN(below(size), CHAIN);
+		else
+			avail->ring[i] = one_in(4) ? (uint16_t)any() : (uint16_t)below(size);
+	}
 	compiler_barrier();
 	MMIO_WRITE(uint16_t, &avail->index, avail->index + step);
 }
@@ -161,6 +189,34 @@ static void poke(uint64_t address)
 	default:
 		(void)MMIO_READ(uint64_t, address);
 	}
+}
+
+static void ring_doorbell(const struct virtio_device *d, unsigned queue)
+{
+	uint64_t at;
+
+	virtio_write(d, VIRTIO_QUEUE_SELECT, queue, 2);
+	at = d->notify +
+	     (uint64_t)virtio_read(d, VIRTIO_QUEUE_NOTIFY_OFF, 2) * d->notify_multiplier;
+	if (one_in(4))
+		poke(d->notify + below(d->notify_bytes));
+	else
+		MMIO_WRITE(uint16_t, at, (uint16_t)queue);
+}
+
+/* Requests, two of three times in an orderly way. */
+static void make_requests(const struct virtio_device *d, unsigned queue, unsigned size)
+{
+	struct virtq_desc *desc = (struct virtq_desc *)ring_page(queue, 0);
+	unsigned n = MIN(size, GUEST_PAGE / sizeof(*desc));
+	bool orderly = !one_in(3);
+
+	if (orderly)
+		fill_chains(d, desc, n);
+	else
+		fill_garbage(d, desc, n);
+	publish(queue, size, orderly);
+	ring_doorbell(d, queue);
 }
 
 static void write_ring_address(const struct virtio_device *d, enum virtio_register reg, uint64_t a)
@@ -224,19 +280,6 @@ static void bring_up(const struct virtio_device *d, unsigned sizes[QUEUES_MAX])
 		virtio_write(d, VIRTIO_STATUS, status | VIRTIO_STATUS_DRIVER_OK, 1);
 }
 
-static void ring_doorbell(const struct virtio_device *d, unsigned queue)
-{
-	uint64_t at;
-
-	virtio_write(d, VIRTIO_QUEUE_SELECT, queue, 2);
-	at = d->notify +
-	     (uint64_t)virtio_read(d, VIRTIO_QUEUE_NOTIFY_OFF, 2) * d->notify_multiplier;
-	if (one_in(4))
-		poke(d->notify + below(d->notify_bytes));
-	else
-		MMIO_WRITE(uint16_t, at, (uint16_t)queue);
-}
-
 /*
  * Configuration space, with decoding and the BARs put back: else nothing that follows would arrive.
  */
@@ -293,9 +336,7 @@ static void act(const struct virtio_device *d, const unsigned sizes[QUEUES_MAX])
 		fill_payload(payload_page());
 		break;
 	default:
-		fill_descriptors(d, queue, sizes[queue]);
-		publish(queue, sizes[queue]);
-		ring_doorbell(d, queue);
+		make_requests(d, queue, sizes[queue]);
 	}
 }
 
@@ -317,27 +358,46 @@ static bool run_round(uint64_t round)
 		return false;
 	reset(d);
 	bring_up(d, sizes);
-	for (unsigned i = 0; i < ACTS_A_ROUND; i++)
+	for (unsigned i = 0; i < ACTS_A_ROUND; i++) {
+		/* a device that gave up is not worth much more */
+		if ((virtio_read(d, VIRTIO_STATUS, 1) & VIRTIO_STATUS_NEEDS_RESET) && one_in(4))
+			break;
 		act(d, sizes);
+	}
 	return true;
 }
 
-void hostile_run(void)
+void hostile_init(void)
 {
-	uint64_t rounds = cmdline_number("rounds", 500), done = 0;
-	struct line line = {0};
-
 	random_state = cmdline_number("seed", 0);
 	arena_start = (uintptr_t)memory_page(0);
 	arena_end = (uintptr_t)memory_page(memory_n_pages() - 1) + GUEST_PAGE;
 	for (unsigned i = 0; i < PAYLOAD_PAGES; i++)
 		fill_payload((uintptr_t)memory_page(QUEUES_MAX * RING_PAGES + i));
+}
+
+void hostile_run(void)
+{
+	uint64_t rounds = cmdline_number("rounds", 500), done = 0;
+
 	for (uint64_t round = 0; virtio_n_devices() && round < rounds; round++)
 		done += run_round(round);
+	__atomic_fetch_add(&rounds_done, done, __ATOMIC_RELAXED);
+	__atomic_fetch_add(&cpus_done, 1, __ATOMIC_RELEASE);
+}
+
+void hostile_finish(unsigned n_cpus)
+{
+	struct line line = {0};
+
+	while (__atomic_load_n(&cpus_done, __ATOMIC_ACQUIRE) < n_cpus)
+		user_syscall(SYS_IDLE, 0, 0, 0);
 	for (unsigned i = 0; i < virtio_n_devices(); i++)
 		reset(virtio_device(i));
 	line_text(&line, "memd-guest: hostile");
-	line_value(&line, "rounds", done);
+	line_value(&line, "rounds", rounds_done);
 	line_value(&line, "seed", cmdline_number("seed", 0));
 	line_print(&line);
+	if (!cmdline_is("then", "work"))
+		user_syscall(SYS_POWER_OFF, 0, 0, 0);
 }

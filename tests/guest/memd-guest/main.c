@@ -14,6 +14,18 @@
 
 void main_boot(const struct start_info *info);
 
+static bool hostile;
+static uint64_t workload_ready;
+
+static void other_cpu(void *arg)
+{
+	if (hostile)
+		hostile_run();
+	while (!__atomic_load_n(&workload_ready, __ATOMIC_ACQUIRE))
+		cpu_relax();
+	workload_run(arg);
+}
+
 static void main_user(void *arg)
 {
 	struct cpu *c = arg;
@@ -25,13 +37,16 @@ static void main_user(void *arg)
 	line_value(&line, "virtio_devices", virtio_n_devices());
 	line_print(&line);
 	smp_timer_start();
-	if (cmdline_is("mode", "hostile")) {
+	hostile = cmdline_is("mode", "hostile");
+	if (hostile)
+		hostile_init();
+	smp_start_others(other_cpu);
+	if (hostile) {
 		hostile_run();
-		if (!cmdline_is("then", "work"))
-			user_syscall(SYS_POWER_OFF, 0, 0, 0);
+		hostile_finish(smp_n_cpus());
 	}
 	workload_init(smp_n_cpus());
-	smp_start_others(workload_run);
+	__atomic_store_n(&workload_ready, 1, __ATOMIC_RELEASE);
 	workload_run(c);
 }
 

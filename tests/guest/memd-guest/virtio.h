@@ -19,6 +19,7 @@
 #define VIRTIO_STATUS_DRIVER	  0x02
 #define VIRTIO_STATUS_DRIVER_OK	  0x04
 #define VIRTIO_STATUS_FEATURES_OK 0x08
+#define VIRTIO_STATUS_NEEDS_RESET 0x40
 
 /* Common configuration (4.1.4.3). */
 enum virtio_register {
