@@ -1,0 +1,184 @@
+/*
+ * Guests of one trust group with a memd-pool: equal pages are kept once, zero pages dropped, and
+ * whatever the guests do to their pages meanwhile, they read what they wrote.
+ */
+#include <inttypes.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "memd/base/clock.h"
+#include "memd/base/units.h"
+#include "tests/guest/service-run.h"
+#include "tests/guest/vmm-run.h"
+
+#define WAIT_MS	   60000
+#define PAGES(mib) ((mib)*MIB / PAGE_BYTES)
+#define GUESTS	   2
+
+/* Two guests and their pool. */
+struct group {
+	struct service_run pool;
+	struct vmm_run *guests[GUESTS];
+};
+
+static void group_done(struct group *g)
+{
+	for (unsigned i = 0; i < GUESTS; i++)
+		vmm_run_free(g->guests[i]);
+	service_run_done(&g->pool);
+}
+
+static void set_scan(struct vmm_run *v, enum vmm_scan_mode mode)
+{
+	struct vmm_set_scan scan = {
+		.mode = mode, .max_cpu_bp = 7000, .target_time_us = 500 * US_PER_MS};
+
+	assert_int_equal(vmm_run_request(v, VMM_SET_SCAN, &scan, sizeof(scan)), 0);
+}
+
+static void attach(struct group *g, struct vmm_run *v)
+{
+	_cleanup_close_ int fd = service_run_connect(&g->pool);
+
+	assert_true(fd >= 0);
+	assert_int_equal(vmm_run_attach_pool(v, fd), 0);
+}
+
+static void group_start(struct group *g, const char *cmdline)
+{
+	static const char *const no_arguments[] = {NULL};
+
+	assert_int_equal(service_run_init(&g->pool), 0);
+	assert_int_equal(service_run_start(&g->pool, "dedup/memd-pool", no_arguments), 0);
+	for (unsigned i = 0; i < GUESTS; i++) {
+		char own[256];
+		struct vmm_run_options o = {
+			.cmdline = own, .memory_bytes = 128 * MIB, .n_vcpus = 1 + i};
+
+		(void)snprintf(own, sizeof(own), "seed=%u %s", 10 + i, cmdline);
+		assert_int_equal(vmm_run_start(&o, &g->guests[i]), 0);
+		attach(g, g->guests[i]);
+		set_scan(g->guests[i], VMM_SCAN_SHARE);
+	}
+}
+
+static bool wait_shared(struct vmm_run *v, uint64_t shared_pages, uint64_t zero_pages)
+{
+	uint64_t deadline = clock_monotonic_us() + WAIT_MS * US_PER_MS;
+	struct vmm_stats stats;
+
+	do {
+		clock_sleep_us(50 * US_PER_MS);
+		if (vmm_run_get_stats(v, &stats) < 0)
+			return false;
+		if (stats.shared_pages >= shared_pages && stats.hole_zero_pages >= zero_pages)
+			return true;
+	} while (clock_monotonic_us() < deadline);
+	(void)printf("# shared %" PRIu64 " zero %" PRIu64 " passes %" PRIu64 "\n",
+		stats.shared_pages, stats.hole_zero_pages, stats.scan_passes);
+	return false;
+}
+
+static void assert_nothing_corrupt(struct group *g)
+{
+	for (unsigned i = 0; i < GUESTS; i++) {
+		uint64_t verified = vmm_run_value(g->guests[i], "verified", 0);
+
+		/* two more reports: what was shared before the wait was looked at since */
+		assert_true(vmm_run_wait_value(
+			g->guests[i], "verified", verified + PAGES(48), WAIT_MS));
+		assert_int_equal(vmm_run_value(g->guests[i], "corrupt", 1), 0);
+	}
+}
+
+static void equal_pages_of_two_guests_are_kept_once(void **state)
+{
+	_cleanup_(group_done) struct group g = {0};
+	uint64_t anonymous = 0;
+
+	group_start(&g, "common_mib=48 unique_mib=16 zero_mib=16 report_ms=100");
+	for (unsigned i = 0; i < GUESTS; i++)
+		assert_true(wait_shared(g.guests[i], PAGES(48) * 95 / 100, PAGES(16) * 95 / 100));
+	for (unsigned i = 0; i < GUESTS; i++)
+		anonymous += vmm_run_anonymous_bytes(g.guests[i]);
+	/* of 2 x 80 MiB that were written 2 x 16 must stay; the processes themselves are small */
+	assert_true(anonymous < GUESTS * 32 * MIB);
+	assert_nothing_corrupt(&g);
+}
+
+static void guests_read_what_they_wrote_while_pages_are_shared_and_broken(void **state)
+{
+	_cleanup_(group_done) struct group g = {0};
+
+	group_start(&g, "common_mib=32 unique_mib=16 zero_mib=16 rewrite_per_s=2000 "
+			"rewrite_common_per_s=2000 rewrite_zero_per_s=2000 report_ms=100 seconds=8 "
+			"final_verify=1");
+	for (unsigned i = 0; i < GUESTS; i++)
+		assert_true(wait_shared(g.guests[i], 1, 1));
+	for (unsigned i = 0; i < GUESTS; i++) {
+		int status = -1;
+
+		assert_int_equal(vmm_run_wait_exit(g.guests[i], WAIT_MS, &status), 0);
+		assert_int_equal(status, 0);
+		assert_int_equal(vmm_run_value(g.guests[i], "corrupt", 1), 0);
+	}
+}
+
+static void guests_go_on_when_the_pool_is_killed(void **state)
+{
+	_cleanup_(group_done) struct group g = {0};
+
+	group_start(&g, "common_mib=48 unique_mib=16 rewrite_common_per_s=500 report_ms=100");
+	for (unsigned i = 0; i < GUESTS; i++)
+		assert_true(wait_shared(g.guests[i], PAGES(48) / 2, 0));
+	assert_int_equal(kill(g.pool.pid, SIGKILL), 0);
+	assert_true(service_run_reap(&g.pool, 0));
+	assert_nothing_corrupt(&g);
+}
+
+static void a_guest_goes_on_when_the_other_is_killed(void **state)
+{
+	_cleanup_(group_done) struct group g = {0};
+
+	group_start(&g, "common_mib=48 unique_mib=16 rewrite_common_per_s=500 report_ms=100");
+	for (unsigned i = 0; i < GUESTS; i++)
+		assert_true(wait_shared(g.guests[i], PAGES(48) / 2, 0));
+	vmm_run_free(g.guests[0]);
+	/* a newcomer finds the pages of the one that died in the pool, or brings its own */
+	{
+		struct vmm_run_options o = {.cmdline = "seed=10 common_mib=48 report_ms=100",
+			.memory_bytes = 128 * MIB,
+			.n_vcpus = 1};
+
+		g.guests[0] = NULL;
+		assert_int_equal(vmm_run_start(&o, &g.guests[0]), 0);
+	}
+	attach(&g, g.guests[0]);
+	set_scan(g.guests[0], VMM_SCAN_SHARE);
+	assert_true(wait_shared(g.guests[0], PAGES(48) / 2, 0));
+	assert_nothing_corrupt(&g);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(equal_pages_of_two_guests_are_kept_once),
+		cmocka_unit_test(guests_read_what_they_wrote_while_pages_are_shared_and_broken),
+		cmocka_unit_test(guests_go_on_when_the_pool_is_killed),
+		cmocka_unit_test(a_guest_goes_on_when_the_other_is_killed),
+	};
+	const char *unusable = vmm_run_unusable();
+
+	if (unusable) {
+		(void)printf("1..0 # SKIP %s\n", unusable);
+		return 0;
+	}
+	cmocka_set_message_output(CM_OUTPUT_TAP);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
