@@ -157,7 +157,7 @@ static void refuses_what_is_no_elf_for_this_machine(void **state)
 {
 	image.header.e_ident[0] = 'M';
 	assert_refused(-ENOEXEC);
-	setup(NULL);
+	image.header.e_ident[0] = ELFMAG0;
 	image.header.e_ident[EI_CLASS] = ELFCLASS32;
 	assert_refused(-ENOEXEC);
 	image.header.e_ident[EI_CLASS] = ELFCLASS64;
