@@ -10,12 +10,15 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <cmocka.h>
 
 #include "memd/base/clock.h"
+#include "memd/base/fd.h"
 #include "memd/base/units.h"
 #include "tests/guest/service-run.h"
 #include "tests/guest/vmm-run.h"
+#include "tests/guest/zram.h"
 
 #define WAIT_MS	   60000
 #define PAGES(mib) ((mib)*MIB / PAGE_BYTES)
@@ -90,7 +93,7 @@ static void assert_nothing_corrupt(struct group *g)
 	for (unsigned i = 0; i < GUESTS; i++) {
 		uint64_t verified = vmm_run_value(g->guests[i], "verified", 0);
 
-		/* two more reports: what was shared before the wait was looked at since */
+		/* once more around what is hot: so what was shared before was looked at since */
 		assert_true(vmm_run_wait_value(
 			g->guests[i], "verified", verified + PAGES(48), WAIT_MS));
 		assert_int_equal(vmm_run_value(g->guests[i], "corrupt", 1), 0);
@@ -165,6 +168,67 @@ static void a_guest_goes_on_when_the_other_is_killed(void **state)
 	assert_nothing_corrupt(&g);
 }
 
+/* One piece of the guest's RAM to swap, as memd does it. Without a swap device it does nothing. */
+static void page_out_some(const struct vmm_run *v, unsigned turn)
+{
+	_cleanup_close_ int pidfd = fd_pidfd_open(vmm_run_pid(v));
+	const struct vmm_range *range = &vmm_run_hello(v)->ranges[0];
+	uint64_t n_chunks = range->bytes / CHUNK_BYTES;
+
+	for (unsigned i = 0; i < 4; i++)
+		(void)fd_process_madvise(pidfd,
+			range->hva + (turn * 4 + i) % n_chunks * CHUNK_BYTES, CHUNK_BYTES,
+			MADV_PAGEOUT);
+}
+
+/* A turn of everything that takes memory from a guest. Ends with the guest: requests then fail. */
+static bool harass(struct vmm_run *v, unsigned turn)
+{
+	page_out_some(v, turn);
+	if (turn % 8 == 3 && vmm_run_set_balloon(v, turn % 16 == 3 ? PAGES(40) : PAGES(4)) < 0)
+		return false;
+	if (turn % 32 == 5)
+		set_scan(v, VMM_SCAN_ZERO_ONLY);
+	if (turn % 32 == 13)
+		set_scan(v, VMM_SCAN_SHARE);
+	if (turn % 16 == 9 && vmm_run_request(v, VMM_PAUSE, NULL, 0) < 0)
+		return false;
+	clock_sleep_us(10 * US_PER_MS);
+	return turn % 16 != 9 || vmm_run_request(v, VMM_RESUME, NULL, 0) == 0;
+}
+
+static void guests_read_what_they_wrote_while_everything_happens(void **state)
+{
+	_cleanup_(zram_swap_done) struct zram_swap swap = ZRAM_SWAP_NONE;
+	_cleanup_(group_done) struct group g = {0};
+	uint64_t end_us = clock_monotonic_us() + 12 * US_PER_S, most_swapped = 0;
+	struct vmm_stats stats;
+
+	if (zram_swap_init(&swap, 512 * MIB) < 0)
+		(void)printf("# without swap: no zram device to be had\n");
+	group_start(&g,
+		"common_mib=24 unique_mib=24 zero_mib=8 scratch_mib=24 scratch_s=0 "
+		"scratch_rounds=100000 hot_mib=8 rewrite_per_s=3000 rewrite_common_per_s=1000 "
+		"rewrite_zero_per_s=500 sweep_pages_per_s=20000 report_ms=100");
+	for (unsigned turn = 0; clock_monotonic_us() < end_us; turn++) {
+		for (unsigned i = 0; i < GUESTS; i++) {
+			assert_true(harass(g.guests[i], turn));
+			assert_int_equal(vmm_run_get_stats(g.guests[i], &stats), 0);
+			if (stats.swapped_pages > most_swapped)
+				most_swapped = stats.swapped_pages;
+		}
+	}
+	assert_nothing_corrupt(&g);
+	for (unsigned i = 0; i < GUESTS; i++) {
+		assert_int_equal(vmm_run_get_stats(g.guests[i], &stats), 0);
+		assert_true(stats.scan_pages_mapped > 0 && stats.scan_pages_broken > 0);
+		assert_true(stats.freed_zero_pages > 0 && stats.balloon_discard_calls > 0);
+		assert_true(vmm_run_value(g.guests[i], "reported", 0) > 0);
+		assert_true(vmm_run_value(g.guests[i], "returned", 0) > 0);
+	}
+	assert_true(swap.number < 0 || most_swapped > 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -172,6 +236,7 @@ int main(void)
 		cmocka_unit_test(guests_read_what_they_wrote_while_pages_are_shared_and_broken),
 		cmocka_unit_test(guests_go_on_when_the_pool_is_killed),
 		cmocka_unit_test(a_guest_goes_on_when_the_other_is_killed),
+		cmocka_unit_test(guests_read_what_they_wrote_while_everything_happens),
 	};
 	const char *unusable = vmm_run_unusable();
 
