@@ -112,8 +112,9 @@ static int write_cmdline(const struct boot_request *q, const struct guest_ram *r
 		if (r < 0)
 			return r;
 	}
-	n = snprintf(text, sizeof(text), "%s%s%s", q->cmdline, q->cmdline[0] && extra[0] ? " " : "",
-		extra);
+	/* ours first: what follows " -- " in the user's is for the guest's init, not for its kernel */
+	n = snprintf(text, sizeof(text), "%s%s%s", extra, q->cmdline[0] && extra[0] ? " " : "",
+		q->cmdline);
 	if (n < 0 || (uint64_t)n >= max)
 		return error_set(e, -E2BIG,
 			"the kernel's command line has %d bytes (with what this host needs); at "

@@ -85,8 +85,9 @@ static int start_process(struct vmm_run *v, const struct vmm_run_options *o)
 {
 	char kernel[PATH_MAX], memory[24], vcpus[16];
 	const char *arguments[] = {"--name", "test", "--memory", memory, "--vcpus", vcpus,
-		"--console", v->console, "--kernel", o->kernel ? o->kernel : kernel, "--cmdline",
-		o->cmdline ? o->cmdline : "", o->initrd ? "--initrd" : NULL, o->initrd, NULL};
+		"--console", v->console, "--kernel", o->kernel ? o->kernel : kernel, "--boot",
+		o->boot ? o->boot : "auto", "--cmdline", o->cmdline ? o->cmdline : "",
+		o->initrd ? "--initrd" : NULL, o->initrd, NULL};
 	int r;
 
 	r = service_run_build_path("tests/guest/memd-guest", kernel, sizeof(kernel));

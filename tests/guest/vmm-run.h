@@ -16,6 +16,7 @@
 
 struct vmm_run_options {
 	const char *kernel; /* NULL: the freestanding guest */
+	const char *boot; /* NULL: auto */
 	const char *initrd; /* NULL: none */
 	const char *cmdline; /* NULL: empty */
 	uint64_t memory_bytes;
