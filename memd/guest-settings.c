@@ -12,7 +12,7 @@ static void print_settings(FILE *f, const struct guest *g)
 {
 	const struct guest_config *c = &g->config;
 
-	fprintf(f, "[Guest]\nMemory=%" PRIu64 "\nVCPus=%" PRIu32 "\nKernel=%s\n", c->memory_bytes,
+	fprintf(f, "[Guest]\nMemory=%" PRIu64 "\nVCpus=%" PRIu32 "\nKernel=%s\n", c->memory_bytes,
 		c->n_vcpus, c->kernel);
 	if (c->initrd)
 		fprintf(f, "Initrd=%s\n", c->initrd);
