@@ -118,13 +118,15 @@ static int wait_for(const struct pool_client *c, short events, uint64_t deadline
 	return 0;
 }
 
-static int send_all(struct pool_client *c, uint16_t type, const void *payload, size_t size)
+/* pidfd: goes with the message; -1 for none. */
+static int send_all(
+	struct pool_client *c, uint16_t type, const void *payload, size_t size, int pidfd)
 {
 	uint64_t deadline_us = clock_monotonic_us() + TIMEOUT_US;
 	int r;
 
 	c->seq++;
-	while ((r = ipc_send(c->fd, type, c->seq, payload, size, NULL, 0)) == -EAGAIN) {
+	while ((r = ipc_send(c->fd, type, c->seq, payload, size, &pidfd, pidfd >= 0)) == -EAGAIN) {
 		r = wait_for(c, POLLIN | POLLOUT, deadline_us);
 		if (r == 0)
 			r = receive(c, 0);
@@ -134,11 +136,10 @@ static int send_all(struct pool_client *c, uint16_t type, const void *payload, s
 	return r;
 }
 
-static int ask(struct pool_client *c, uint16_t type, const void *payload, size_t size,
-	uint16_t answer_type, size_t answer_size)
+static int await_answer(struct pool_client *c, uint16_t answer_type, size_t answer_size)
 {
 	uint64_t deadline_us = clock_monotonic_us() + TIMEOUT_US;
-	int r = send_all(c, type, payload, size);
+	int r = 0;
 
 	while (r == 0) {
 		r = wait_for(c, POLLIN, deadline_us);
@@ -150,19 +151,29 @@ static int ask(struct pool_client *c, uint16_t type, const void *payload, size_t
 	return c->message->header.size == answer_size ? 0 : -EPROTO;
 }
 
-static int join(struct pool_client *c)
+static int ask(struct pool_client *c, uint16_t type, const void *payload, size_t size,
+	uint16_t answer_type, size_t answer_size)
+{
+	int r = send_all(c, type, payload, size, -1);
+
+	return r < 0 ? r : await_answer(c, answer_type, answer_size);
+}
+
+static int join(struct pool_client *c, int pidfd)
 {
 	const struct pool_join request = {.proto_version = POOL_PROTO_VERSION};
 	const struct pool_welcome *welcome;
-	int r = ask(c, POOL_JOIN, &request, sizeof(request), POOL_WELCOME, sizeof(*welcome));
+	int r = send_all(c, POOL_JOIN, &request, sizeof(request), pidfd);
 
+	if (r == 0)
+		r = await_answer(c, POOL_WELCOME, sizeof(*welcome));
 	if (r < 0)
 		return r;
 	welcome = (const struct pool_welcome *)(const void *)c->message->payload;
 	return welcome->proto_version == POOL_PROTO_VERSION ? 0 : -EPROTO;
 }
 
-int pool_client_new(int fd, struct pool_client **ret)
+int pool_client_new(int fd, int pidfd, struct pool_client **ret)
 {
 	_cleanup_(pool_client_freep) struct pool_client *c = calloc(1, sizeof(*c));
 	int r;
@@ -178,7 +189,7 @@ int pool_client_new(int fd, struct pool_client **ret)
 		return -ENOMEM;
 	r = fd_set_nonblock(fd, true);
 	if (r == 0)
-		r = join(c);
+		r = join(c, pidfd);
 	if (r < 0)
 		return r;
 	*ret = TAKE_PTR(c);
@@ -246,7 +257,7 @@ int pool_client_insert(struct pool_client *c, size_t n, uint32_t *ret_slots)
 
 int pool_client_release(struct pool_client *c, const uint32_t *slots, size_t n)
 {
-	return n ? send_all(c, POOL_RELEASE, slots, n * sizeof(*slots)) : 0;
+	return n ? send_all(c, POOL_RELEASE, slots, n * sizeof(*slots), -1) : 0;
 }
 
 const uint8_t *pool_client_slot(

@@ -4,6 +4,15 @@
  * Each connection has room for one reply. While that cannot be sent the connection is not read, so that a member that
  * asks and does not listen costs 16 KiB and no more. Files go before the reply that may name their slots. Notifications go
  * when nothing else waits, and hold up nothing.
+ *
+ * DOC: when references come back
+ *
+ * A slot must not be reused while anybody maps it: he would read another page under his own address. What a member maps it
+ * maps until its process ends, whatever becomes of its connection (the member closed it after an error, memd gave it another
+ * one, it broke the protocol and we closed it). So a connection that ends leaves its member behind, detached, with all
+ * references, until the pidfd that came with JOIN says that the process has ended; the kernel has then torn down its address
+ * space. A member that sends a pidfd of some other process keeps memory from its own group for as long as that process
+ * lives, within the limits of pool.c, or loses its own pages when it ends; others it cannot harm.
  */
 #include "dedup/pool-server.h"
 
@@ -22,7 +31,8 @@
 struct connection {
 	struct connection *next;
 	struct connection **link; /* what points to this one */
-	int fd;
+	int fd; /* -1: closed, and the member is detached */
+	int pidfd; /* of the member's process; -1 before JOIN */
 	struct pool_member *member; /* NULL before JOIN */
 	size_t n_files_sent;
 	uint32_t events; /* that epoll waits for */
@@ -81,7 +91,7 @@ int pool_server_new(struct pool *pool, int listen_fd, struct pool_server **ret)
 	return 0;
 }
 
-static void connection_close(struct pool_server *s, struct connection *c)
+static void connection_free(struct pool_server *s, struct connection *c)
 {
 	if (c->member)
 		pool_member_free(s->pool, c->member);
@@ -90,8 +100,25 @@ static void connection_close(struct pool_server *s, struct connection *c)
 		if (c->next)
 			c->next->link = c->link;
 	}
+	/* By hand: the epoll set knows the pidfd as long as anybody has it open, also the member. */
+	if (c->pidfd >= 0)
+		epoll_ctl(s->epoll_fd, EPOLL_CTL_DEL, c->pidfd, NULL);
+	cleanup_closep(&c->pidfd);
 	cleanup_closep(&c->fd); /* takes it out of the epoll set, too */
 	free(c);
+}
+
+/* The end of a connection; of its member only if its process has ended too. See DOC above. */
+static void connection_close(struct pool_server *s, struct connection *c)
+{
+	if (!c->member || fd_pidfd_ended(c->pidfd) ||
+		watch(s, EPOLL_CTL_ADD, c->pidfd, EPOLLIN, c) < 0) {
+		connection_free(s, c);
+		return;
+	}
+	pool_member_detach(s->pool, c->member);
+	cleanup_closep(&c->fd);
+	c->fd = -1;
 }
 
 void pool_server_free(struct pool_server *s)
@@ -99,7 +126,7 @@ void pool_server_free(struct pool_server *s)
 	if (!s)
 		return;
 	while (s->connections)
-		connection_close(s, s->connections);
+		connection_free(s, s->connections);
 	ipc_message_free(s->message);
 	cleanup_closep(&s->epoll_fd);
 	free(s);
@@ -115,6 +142,7 @@ int pool_server_add(struct pool_server *s, int fd)
 		return -ENOMEM;
 	}
 	c->fd = fd;
+	c->pidfd = -1;
 	c->events = EPOLLIN;
 	r = fd_set_nonblock(fd, true);
 	if (r == 0)
@@ -139,16 +167,18 @@ static void set_reply(struct connection *c, uint16_t type, uint32_t seq, size_t 
 	c->reply_bytes = (uint32_t)bytes;
 }
 
-static int on_join(struct pool_server *s, struct connection *c, const struct ipc_message *m)
+static int on_join(struct pool_server *s, struct connection *c, struct ipc_message *m)
 {
 	const struct pool_join *join = IPC_PAYLOAD(m, struct pool_join);
 	int r;
 
-	if (!join || c->member || join->proto_version != POOL_PROTO_VERSION)
+	if (!join || c->member || join->proto_version != POOL_PROTO_VERSION || m->n_fds != 1 ||
+		!fd_is_pidfd(m->fds[0]))
 		return -EPROTO;
 	r = pool_member_new(s->pool, &c->member);
 	if (r < 0)
 		return r;
+	c->pidfd = TAKE_FD(m->fds[0]);
 	c->reply.welcome = (struct pool_welcome){
 		.proto_version = POOL_PROTO_VERSION,
 		.member = pool_member_id(c->member),
@@ -204,9 +234,9 @@ static int on_get_stats(struct pool_server *s, struct connection *c, const struc
 }
 
 /* 0, or why the connection has to go. */
-static int on_message(struct pool_server *s, struct connection *c, const struct ipc_message *m)
+static int on_message(struct pool_server *s, struct connection *c, struct ipc_message *m)
 {
-	if (m->n_fds)
+	if (m->n_fds && m->header.type != POOL_JOIN)
 		return -EPROTO;
 	switch (m->header.type) {
 	case POOL_JOIN:
@@ -311,6 +341,10 @@ static void serve(struct pool_server *s, struct connection *c, uint32_t events)
 {
 	int r = 0;
 
+	if (c->fd < 0) { /* the process of a detached member has ended */
+		connection_free(s, c);
+		return;
+	}
 	if (events & EPOLLIN)
 		r = receive(s, c);
 	else if (events & (EPOLLHUP | EPOLLERR))
@@ -339,8 +373,8 @@ static void notify_all(struct pool_server *s)
 		const struct pool_notify *notify;
 
 		next = c->next;
-		if (c->member && c->events == EPOLLIN && pool_member_notify(c->member, &notify) &&
-			flush(s, c) != 0)
+		if (c->fd >= 0 && c->member && c->events == EPOLLIN &&
+			pool_member_notify(c->member, &notify) && flush(s, c) != 0)
 			connection_close(s, c);
 	}
 }

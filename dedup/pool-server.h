@@ -1,6 +1,6 @@
 /*
  * The pool's end of the protocol (memd/base/pool-proto.h): connections of members and of memd, all of them hostile. One
- * thread. A connection that breaks the protocol is closed, which gives back its references; one that does not read its
+ * thread. A connection that breaks the protocol is closed; its references come back when its process ends; one that does not read its
  * replies is not read from either.
  */
 #pragma once

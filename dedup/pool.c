@@ -29,6 +29,7 @@
 struct pool_member {
 	uint16_t id;
 	struct pool_index refs; /* slot -> references held */
+	bool detached; /* its connection is gone */
 	uint32_t extent; /* that it fills, over all files; EXTENT_NONE */
 	uint32_t next; /* slot of the extent that is tried next */
 	struct pool_notify *notify;
@@ -140,6 +141,15 @@ static void leave_extent(struct pool *p, struct pool_member *m)
 		p->files[m->extent / POOL_FILE_EXTENTS]
 			->extent_taken[m->extent % POOL_FILE_EXTENTS] = false;
 	m->extent = EXTENT_NONE;
+}
+
+void pool_member_detach(struct pool *p, struct pool_member *m)
+{
+	leave_extent(p, m);
+	free(m->notify);
+	m->notify = NULL;
+	m->n_notify = m->notify_size = 0;
+	m->detached = true;
 }
 
 void pool_member_free(struct pool *p, struct pool_member *m)
@@ -297,7 +307,7 @@ static void notify_hint(struct pool *p, uint64_t hash)
 	if (!pool_hints_take(&p->hints, hash, &hint))
 		return;
 	m = p->members[hint.member];
-	if (!m || m->n_notify == NOTIFY_MAX)
+	if (!m || m->detached || m->n_notify == NOTIFY_MAX)
 		return;
 	if (m->n_notify == m->notify_size) {
 		size_t size = m->notify_size ? 2 * m->notify_size : 256;

@@ -14,7 +14,7 @@
 #define POOL_MEMBERS_MAX 1024
 
 struct pool;
-struct pool_member; /* one connection; owned by the pool */
+struct pool_member; /* a process that joined; owned by the pool */
 
 struct pool_limits {
 	uint64_t
@@ -32,7 +32,12 @@ DEFINE_CLEANUP(struct pool *, pool_free)
 
 /* -EMFILE when there are POOL_MEMBERS_MAX, -ENOMEM. */
 int pool_member_new(struct pool *p, struct pool_member **ret);
-/* Gives back all of its references. */
+/*
+ * The connection of m is gone, its process is not: it keeps its references, since what it maps is still mapped, and is told
+ * nothing any more.
+ */
+void pool_member_detach(struct pool *p, struct pool_member *m);
+/* Gives back all of its references: only once its process has ended, or a slot that it still maps would be reused. */
 void pool_member_free(struct pool *p, struct pool_member *m);
 uint32_t pool_member_id(const struct pool_member *m);
 

@@ -37,6 +37,7 @@ struct scanner {
 	struct guest_ram *ram;
 	pthread_t thread;
 	int wake_fd; /* eventfd: something below has changed */
+	int own_pidfd; /* for the pool: opened before the sandbox closes */
 
 	pthread_mutex_t lock; /* what follows, up to the next comment */
 	struct scanner_settings settings;
@@ -168,7 +169,7 @@ static void attach(struct scanner *s, int fd)
 	struct pool_client *pool = NULL;
 
 	scan_set_pool(s->scan, NULL);
-	if (pool_client_new(fd, &pool) == 0)
+	if (pool_client_new(fd, s->own_pidfd, &pool) == 0)
 		scan_set_pool(s->scan, pool);
 	/* To the new pool every page is new. */
 	memset(s->scan->checksums, 0, guest_ram_pages(s->ram) * sizeof(*s->scan->checksums));
@@ -218,7 +219,12 @@ int scanner_new(struct guest_ram *ram, struct scanner **ret, struct error *e)
 	s->cpu_filled_us = clock_monotonic_us();
 	pthread_mutex_init(&s->lock, NULL);
 	s->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	r = s->wake_fd < 0 ? -errno : scan_new(ram, read_mappings_max(), &s->scan);
+	r = s->wake_fd < 0 ? -errno : 0;
+	s->own_pidfd = r == 0 ? fd_pidfd_open(getpid()) : -1;
+	if (r == 0 && s->own_pidfd < 0)
+		r = s->own_pidfd;
+	if (r == 0)
+		r = scan_new(ram, read_mappings_max(), &s->scan);
 	if (r == 0) {
 		/* Signals are for the threads that asked for them. */
 		sigfillset(&all);
@@ -228,6 +234,7 @@ int scanner_new(struct guest_ram *ram, struct scanner **ret, struct error *e)
 	}
 	if (r < 0) {
 		scan_free(s->scan);
+		cleanup_closep(&s->own_pidfd);
 		cleanup_closep(&s->wake_fd);
 		pthread_mutex_destroy(&s->lock);
 		free(s);
@@ -257,6 +264,7 @@ void scanner_free(struct scanner *s)
 	pthread_join(s->thread, NULL);
 	scan_free(s->scan);
 	cleanup_closep(&s->pool_fd);
+	cleanup_closep(&s->own_pidfd);
 	cleanup_closep(&s->wake_fd);
 	pthread_mutex_destroy(&s->lock);
 	free(s);

@@ -5,6 +5,7 @@
 #include "memd/base/fd.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/pidfd.h>
@@ -134,6 +135,19 @@ int fd_pidfd_open(pid_t pid)
 	int fd = pidfd_open(pid, 0); /* always close-on-exec */
 
 	return fd < 0 ? -errno : fd;
+}
+
+bool fd_is_pidfd(int fd)
+{
+	/* pidfd_send_signal(2): EBADF for what is none; signal 0 only asks. */
+	return pidfd_send_signal(fd, 0, NULL, 0) == 0 || errno == EPERM || errno == ESRCH;
+}
+
+bool fd_pidfd_ended(int pidfd)
+{
+	struct pollfd p = {.fd = pidfd, .events = POLLIN};
+
+	return poll(&p, 1, 0) > 0 && (p.revents & POLLIN);
 }
 
 int fd_pidfd_send_signal(int pidfd, int signal)

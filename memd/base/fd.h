@@ -28,6 +28,10 @@ int fd_pwrite_full(int fd, const void *buffer, size_t size, off_t offset);
 int fd_set_nonblock(int fd, bool nonblock);
 /* Returns the pidfd or negative errno. */
 int fd_pidfd_open(pid_t pid);
+/* Whether fd is a pidfd, of a living process or not. */
+bool fd_is_pidfd(int fd);
+/* Whether the process that a pidfd names has ended (poll(2) on it, without waiting). */
+bool fd_pidfd_ended(int pidfd);
 int fd_pidfd_send_signal(int pidfd, int signal);
 /*
  * process_madvise(2) on one range of another process: bytes advised (may be fewer than asked) or

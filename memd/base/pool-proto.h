@@ -7,8 +7,10 @@
  * s / POOL_FILE_PAGES. Members get read-only descriptors. The pool believes nobody: it hashes its own copy of each
  * page it is given. A member compares before it maps, so it need not believe the pool's index either.
  *
- * References belong to connections: LOOKUP and INSERT grant one reference for each slot they return, before the
- * member maps it; RELEASE gives back; a closed connection gives back all. A slot is reused when nobody holds it.
+ * References belong to members: LOOKUP and INSERT grant one reference for each slot they return, before the member maps
+ * it; RELEASE gives back. JOIN carries a pidfd of the member's process: a connection that closes while that process lives
+ * gives nothing back, since what it maps is still mapped; the end of the process gives back all. A slot is reused when
+ * nobody holds it.
  */
 #pragma once
 
@@ -24,7 +26,8 @@
 
 enum pool_message_type {
 	/* a member says */
-	POOL_JOIN = 1,       /* struct pool_join -> POOL_WELCOME, then POOL_FILE for each file */
+	POOL_JOIN = 1,       /* struct pool_join, one descriptor: a pidfd of the member's own process
+				-> POOL_WELCOME, then POOL_FILE for each file */
 	POOL_LOOKUP = 2,     /* struct pool_lookup[n] -> POOL_SLOTS, one uint32_t each, references granted */
 	POOL_INSERT = 3,     /* struct pool_insert, then n pages -> POOL_SLOTS (NONE: refused, no room) */
 	POOL_RELEASE = 4,    /* uint32_t slots[n], one reference each; no reply */

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "dedup/pool-server.h"
 #include "memd/base/fd.h"
@@ -52,6 +53,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	_cleanup_(pool_freep) struct pool *pool = NULL;
 	_cleanup_(pool_server_freep) struct pool_server *server = NULL;
 	_cleanup_close_ int stop_fd = eventfd(1, EFD_CLOEXEC);
+	_cleanup_close_ int pidfd = fd_pidfd_open(getpid());
 	int fds[N_PEERS] = {-1, -1};
 
 	if (pool_new(&(struct pool_limits){.max_pages = 64}, &pool) < 0 ||
@@ -79,7 +81,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			ipc_send(fd, types[(op >> 1) % ARRAY_SIZE(types)], op, payload,
 				make_payload(types[(op >> 1) % ARRAY_SIZE(types)], data + at, n,
 					payload),
-				&stop_fd, op & 0x40 ? 1 : 0);
+				op & 0x40 ? &stop_fd : &pidfd,
+				op & 0x40 || types[(op >> 1) % ARRAY_SIZE(types)] == POOL_JOIN);
 		at += n;
 		if (pool_server_run(server, stop_fd) < 0)
 			abort();

@@ -4,11 +4,15 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 #include "dedup/page-hash.h"
@@ -25,8 +29,32 @@ struct world {
 	struct pool_server *server;
 	int stop_fd; /* always readable: pool_server_run makes one turn */
 	int fds[N_PEERS];
+	pid_t pids[N_PEERS]; /* processes that stand for the peers' */
+	int pidfds[N_PEERS];
 	struct ipc_message *answer;
 };
+
+/* A process that does nothing until it is killed. */
+static pid_t start_process(void)
+{
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		for (;;)
+			pause();
+	}
+	return pid;
+}
+
+static void end_process(struct world *w, unsigned who)
+{
+	if (w->pids[who] > 0) {
+		kill(w->pids[who], SIGKILL);
+		waitpid(w->pids[who], NULL, 0);
+	}
+	w->pids[who] = 0;
+}
 
 static int setup(void **state)
 {
@@ -35,6 +63,11 @@ static int setup(void **state)
 	if (pool_new(&(struct pool_limits){0}, &w->pool) < 0 ||
 		pool_server_new(w->pool, -1, &w->server) < 0)
 		return -1;
+	/* Before there is a connection that they would keep open. */
+	for (unsigned i = 0; i < N_PEERS; i++) {
+		w->pids[i] = start_process();
+		w->pidfds[i] = fd_pidfd_open(w->pids[i]);
+	}
 	w->stop_fd = eventfd(1, EFD_CLOEXEC);
 	w->answer = ipc_message_new();
 	for (unsigned i = 0; i < N_PEERS; i++) {
@@ -56,8 +89,11 @@ static int teardown(void **state)
 	pool_server_free(w->server);
 	pool_free(w->pool);
 	ipc_message_free(w->answer);
-	for (unsigned i = 0; i < N_PEERS; i++)
+	for (unsigned i = 0; i < N_PEERS; i++) {
 		close(w->fds[i]);
+		end_process(w, i);
+		close(w->pidfds[i]);
+	}
 	close(w->stop_fd);
 	free(w);
 	return 0;
@@ -70,7 +106,10 @@ static void serve(struct world *w)
 
 static void say(struct world *w, unsigned who, uint16_t type, const void *payload, size_t size)
 {
-	assert_int_equal(ipc_send(w->fds[who], type, 7, payload, size, NULL, 0), 0);
+	/* A JOIN needs the pidfd of the member's process. */
+	const size_t n_fds = type == POOL_JOIN ? 1 : 0;
+
+	assert_int_equal(ipc_send(w->fds[who], type, 7, payload, size, &w->pidfds[who], n_fds), 0);
 	serve(w);
 }
 
@@ -116,15 +155,25 @@ static struct pool_stats stats_of(struct world *w)
 	return stats;
 }
 
-/* The bad one's connection is closed and its references are back; the good one is served as before. */
-static void assert_only_bad_is_gone(struct world *w)
+static void assert_closed(struct world *w, unsigned who)
 {
 	int r;
 
 	serve(w);
-	while ((r = ipc_recv(w->fds[BAD], w->answer)) == 0)
+	while ((r = ipc_recv(w->fds[who], w->answer)) == 0)
 		;
 	assert_int_equal(r, IPC_CLOSED);
+}
+
+/*
+ * The bad one's connection is closed, and its references are back when its process has ended; the good one is served as
+ * before.
+ */
+static void assert_only_bad_is_gone(struct world *w)
+{
+	assert_closed(w, BAD);
+	end_process(w, BAD);
+	serve(w);
 	assert_int_equal(stats_of(w).members, 1);
 	assert_int_equal(stats_of(w).references, 1);
 	assert_int_not_equal(insert(w, GOOD, 0x77), POOL_SLOT_NONE);
@@ -179,6 +228,38 @@ static void closes_on_messages_that_make_no_sense(void **state)
 		assert_only_bad_is_gone(world);
 		teardown(&world);
 	}
+}
+
+/* What a member maps it maps until its process ends: a slot that is reused earlier puts wrong bytes under its guest. */
+static void keeps_what_a_living_process_holds_when_its_connection_ends(void **state)
+{
+	struct world *w = *state;
+	uint32_t slot;
+
+	join_both(w);
+	slot = insert(w, BAD, 0x33);
+	assert_int_equal(stats_of(w).references, 3);
+	assert_int_equal(send(w->fds[BAD], "junk", 4, MSG_NOSIGNAL), 4);
+	assert_closed(w, BAD);
+	assert_int_equal(stats_of(w).references, 3);
+	for (unsigned i = 1; i < 64; i++)
+		assert_int_not_equal(insert(w, GOOD, (uint8_t)(0x80 + i)), slot);
+	end_process(w, BAD);
+	serve(w);
+	assert_int_equal(stats_of(w).members, 1);
+	assert_int_equal(stats_of(w).references, 1 + 63);
+}
+
+static void refuses_to_join_without_a_pidfd(void **state)
+{
+	struct world *w = *state;
+	const struct pool_join request = {.proto_version = POOL_PROTO_VERSION};
+
+	join(w, GOOD);
+	insert(w, GOOD, 1);
+	assert_int_equal(
+		ipc_send(w->fds[BAD], POOL_JOIN, 7, &request, sizeof(request), &w->stop_fd, 1), 0);
+	assert_only_bad_is_gone(w);
 }
 
 static void serves_nothing_before_join(void **state)
@@ -299,6 +380,10 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(closes_on_messages_that_make_no_sense),
 		cmocka_unit_test(serves_nothing_before_join),
+		cmocka_unit_test_setup_teardown(
+			keeps_what_a_living_process_holds_when_its_connection_ends, setup,
+			teardown),
+		cmocka_unit_test_setup_teardown(refuses_to_join_without_a_pidfd, setup, teardown),
 		cmocka_unit_test_setup_teardown(closes_on_a_wrong_version, setup, teardown),
 		cmocka_unit_test_setup_teardown(closes_on_broken_framing, setup, teardown),
 		cmocka_unit_test_setup_teardown(closes_on_a_descriptor, setup, teardown),
