@@ -8,6 +8,7 @@
 #include "memd/guest-internal.h"
 
 #define COMMAND_TIMEOUT_US (5 * US_PER_S)
+#define ATTACH_AGAIN_US	   (5 * US_PER_S)
 
 struct guest_command {
 	struct guest_command *next;
@@ -216,10 +217,12 @@ void guest_attach_pool(struct guest *g)
 {
 	_cleanup_close_ int fd = -1;
 
-	if (!g->group || g->attaching || !guest_is_up(g))
+	if (!g->group || g->attaching || !guest_is_up(g) ||
+		clock_monotonic_us() < g->attach_again_us)
 		return;
 	fd = pool_group_connect(g->group);
 	if (fd < 0)
 		return;
 	g->attaching = send(g, VMM_ATTACH_POOL, NULL, 0, fd, NULL, NULL) == 0;
+	g->attach_again_us = clock_monotonic_us() + ATTACH_AGAIN_US;
 }

@@ -115,6 +115,7 @@ struct guest {
 
 	struct pool_group *group; /* the manager's; NULL: does not share */
 	bool attaching;
+	uint64_t attach_again_us; /* not before: it joins the pool when its scanner gets to it */
 
 	struct guest_sample sample;
 	struct ledger_guest ledger; /* of the last valid sample */
