@@ -199,6 +199,21 @@ static void aml_package_lengths_count_themselves(void **state)
 	assert_int_equal(bytes[2], 0);
 }
 
+static void aml_long_packages_have_their_length_in_all_bytes(void **state)
+{
+	static uint8_t bytes[0x12345 + 16];
+	static const uint8_t zeros[0x12345 - 5]; /* less length and count */
+	struct aml a = {.bytes = bytes, .size = sizeof(bytes)};
+	aml_package p = aml_package_open(&a, 1);
+
+	aml_bytes(&a, zeros, sizeof(zeros));
+	aml_close(&a, p);
+	assert_int_equal(bytes[1], 0xc5);
+	assert_int_equal(bytes[2], 0x34);
+	assert_int_equal(bytes[3], 0x12);
+	assert_int_equal(bytes[4], 0);
+}
+
 static void aml_says_when_it_is_full(void **state)
 {
 	uint8_t bytes[4];
@@ -273,6 +288,7 @@ int main(void)
 		T(refuses_too_little_room),
 		T(aml_integers_are_as_short_as_can_be),
 		T(aml_package_lengths_count_themselves),
+		T(aml_long_packages_have_their_length_in_all_bytes),
 		T(aml_says_when_it_is_full),
 		T(the_power_button_raises_the_sci_until_acknowledged),
 		T(the_power_button_waits_for_a_driver),

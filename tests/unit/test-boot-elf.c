@@ -212,6 +212,11 @@ static void refuses_segments_outside_of_the_file(void **state)
 
 static void refuses_segments_below_1_mib(void **state)
 {
+	struct boot_elf elf;
+
+	put_note("Xen", NOTE_XEN, BOOT_KERNEL_MIN_GPA);
+	image.segments[1].p_paddr = BOOT_KERNEL_MIN_GPA;
+	assert_int_equal(load(&elf), 0);
 	image.segments[1].p_paddr = BOOT_KERNEL_MIN_GPA - 1;
 	assert_refused(-EINVAL);
 	image.segments[1].p_paddr = 0;
