@@ -221,15 +221,14 @@ static bool all_frozen(const struct freeze *f, unsigned i, unsigned n)
 
 int freeze_map(struct freeze *f, unsigned i, unsigned n, int fd, uint64_t offset, uint32_t slot)
 {
-	void *p;
+	int r;
 
 	if (!all_frozen(f, i, n))
 		return -EINVAL;
 	/* Not MADV_DONTFORK as anonymous RAM: the VMM never forks, and a call a mapping is a third of its cost. */
-	p = mmap(host_of(f, i), n * PAGE_BYTES, PROT_READ | PROT_WRITE,
-		MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED, fd, (off_t)offset);
-	if (p == MAP_FAILED)
-		return -errno;
+	r = guest_ram_map_over(host_of(f, i), n * PAGE_BYTES, 0, fd, offset);
+	if (r < 0)
+		return r;
 	guest_ram_set_meta(f->ram, f->first_page + i, n, META_POOL | slot);
 	for (unsigned j = i; j < i + n; j++) {
 		bit_clear(f->frozen, j);

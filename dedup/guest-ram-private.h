@@ -4,7 +4,11 @@
  */
 #pragma once
 
+#include <errno.h>
 #include <stdatomic.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "dedup/guest-ram.h"
 #include "memd/base/pool-proto.h"
@@ -58,6 +62,19 @@ static inline uint32_t guest_ram_meta(const struct guest_ram *ram, uint64_t page
 void guest_ram_set_meta(struct guest_ram *ram, uint64_t first, uint64_t n, uint32_t meta);
 /* Only adds META_REGISTERED. */
 void guest_ram_set_registered(struct guest_ram *ram, uint64_t first, uint64_t n);
+
+/*
+ * mmap(MAP_FIXED) of readable and writable private pages over live guest RAM. The system call itself: the thread
+ * sanitizer takes libc's mmap for a write of all those bytes, and would call every access of a guest's page a race.
+ */
+static inline int guest_ram_map_over(
+	uint8_t *address, uint64_t bytes, int flags, int fd, uint64_t offset)
+{
+	return syscall(SYS_mmap, address, bytes, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED | flags, fd, offset) == -1
+		? -errno
+		: 0;
+}
 
 /*
  * Puts fresh anonymous memory over n pages that lie in pool mappings, with all that guest RAM needs. Meta is the caller's

@@ -399,11 +399,10 @@ void guest_ram_orphan_slots(struct guest_ram *ram)
 int guest_ram_map_anonymous(struct guest_ram *ram, uint64_t first, uint64_t n)
 {
 	uint8_t *host = guest_ram_page_ptr(ram, first);
-	void *p = mmap(host, n * PAGE_BYTES, PROT_READ | PROT_WRITE,
-		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+	int r = guest_ram_map_over(host, n * PAGE_BYTES, MAP_ANONYMOUS, -1, 0);
 
-	if (p == MAP_FAILED)
-		return -errno;
+	if (r < 0)
+		return r;
 	/* What fails here costs sharing, not the guest: a page that cannot be frozen is left alone. */
 	prepare_anonymous(ram, host, n * PAGE_BYTES);
 	return 0;

@@ -100,19 +100,47 @@ static void assert_nothing_corrupt(struct group *g)
 	}
 }
 
+/* A thread sanitizer's own memory hides the process's. */
+#ifdef __SANITIZE_THREAD__
+#define ANONYMOUS_COUNTS false
+#else
+#define ANONYMOUS_COUNTS true
+#endif
+
 static void equal_pages_of_two_guests_are_kept_once(void **state)
 {
 	_cleanup_(group_done) struct group g = {0};
-	uint64_t anonymous = 0;
+	uint64_t anonymous_bytes = 0, private_pages = 0;
 
 	group_start(&g, "common_mib=48 unique_mib=16 zero_mib=16 report_ms=100");
 	for (unsigned i = 0; i < GUESTS; i++)
 		assert_true(wait_shared(g.guests[i], PAGES(48) * 95 / 100, PAGES(16) * 95 / 100));
-	for (unsigned i = 0; i < GUESTS; i++)
-		anonymous += vmm_run_anonymous_bytes(g.guests[i]);
+	for (unsigned i = 0; i < GUESTS; i++) {
+		struct vmm_stats stats;
+
+		assert_int_equal(vmm_run_get_stats(g.guests[i], &stats), 0);
+		private_pages += stats.private_pages;
+		anonymous_bytes += vmm_run_anonymous_bytes(g.guests[i]);
+	}
 	/* of 2 x 80 MiB that were written 2 x 16 must stay; the processes themselves are small */
-	assert_true(anonymous < GUESTS * 32 * MIB);
+	assert_true(private_pages < GUESTS * PAGES(24));
+	assert_true(anonymous_bytes < GUESTS * 32 * MIB || !ANONYMOUS_COUNTS);
 	assert_nothing_corrupt(&g);
+}
+
+static bool wait_broken(struct vmm_run *v, uint64_t pages)
+{
+	uint64_t deadline = clock_monotonic_us() + WAIT_MS * US_PER_MS;
+	struct vmm_stats stats;
+
+	do {
+		clock_sleep_us(50 * US_PER_MS);
+		if (vmm_run_get_stats(v, &stats) < 0)
+			return false;
+		if (stats.scan_pages_broken >= pages)
+			return true;
+	} while (clock_monotonic_us() < deadline);
+	return false;
 }
 
 static void guests_read_what_they_wrote_while_pages_are_shared_and_broken(void **state)
@@ -120,17 +148,10 @@ static void guests_read_what_they_wrote_while_pages_are_shared_and_broken(void *
 	_cleanup_(group_done) struct group g = {0};
 
 	group_start(&g, "common_mib=32 unique_mib=16 zero_mib=16 rewrite_per_s=2000 "
-			"rewrite_common_per_s=2000 rewrite_zero_per_s=2000 report_ms=100 seconds=8 "
-			"final_verify=1");
+			"rewrite_common_per_s=2000 rewrite_zero_per_s=2000 report_ms=100");
 	for (unsigned i = 0; i < GUESTS; i++)
-		assert_true(wait_shared(g.guests[i], 1, 1));
-	for (unsigned i = 0; i < GUESTS; i++) {
-		int status = -1;
-
-		assert_int_equal(vmm_run_wait_exit(g.guests[i], WAIT_MS, &status), 0);
-		assert_int_equal(status, 0);
-		assert_int_equal(vmm_run_value(g.guests[i], "corrupt", 1), 0);
-	}
+		assert_true(wait_broken(g.guests[i], 1000));
+	assert_nothing_corrupt(&g);
 }
 
 static void guests_go_on_when_the_pool_is_killed(void **state)
