@@ -109,6 +109,7 @@ struct guest_ram_census {
 /* Virtual memory areas the RAM consists of, as of the last census and what was done since. Any thread. */
 uint64_t guest_ram_mappings(const struct guest_ram *ram);
 /* The pagemap of n pages (memd/base/pagemap.h), which lie in one chunk. Touches no page, takes no lock. */
-int guest_ram_pagemap(const struct guest_ram *ram, uint64_t page, uint64_t n, uint64_t *ret_entries);
+int guest_ram_pagemap(
+	const struct guest_ram *ram, uint64_t page, uint64_t n, uint64_t *ret_entries);
 /* Takes no lock, so a scanner that waits for memory does not hold it up: a page that changes meanwhile counts as either. */
 int guest_ram_census(struct guest_ram *ram, struct guest_ram_census *ret);

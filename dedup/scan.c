@@ -102,6 +102,7 @@ static void send_released(struct scan *s)
 
 static void add(struct scan *s, uint64_t page, enum scan_fate fate, uint64_t hash)
 {
+	s->changes += fate != SCAN_OFFER;
 	s->candidates[s->n++] =
 		(struct scan_candidate){.page = (uint32_t)page, .fate = fate, .hash = hash};
 }
@@ -148,10 +149,11 @@ static void look_at_page(struct scan *s, uint64_t page, enum scanner_mode mode)
 	s->stats.pages_hashed++;
 	checksum = (uint16_t)(hash >> 48) ? (uint16_t)(hash >> 48) : 1;
 	s->checksums[page] = checksum;
-	if (before == 0 || before == checksum)
+	s->changes += before != checksum;
+	if (before == 0 && freeze_slot_of(s->ram, page, &slot))
+		s->stats.pages_broken++; /* since it was mapped, so it is not new but written */
+	else if (before == 0 || before == checksum)
 		add(s, page, SCAN_OFFER, hash);
-	else if (freeze_slot_of(s->ram, page, &slot))
-		s->stats.pages_broken++;
 }
 
 static void look_at_chunk(struct scan *s, uint64_t first, enum scanner_mode mode)
@@ -310,6 +312,8 @@ static int exchange_run(struct scan *s, size_t i, size_t n)
 		if (!pool_client_slot(s->pool, c->slot, &fd, &offset))
 			return -EINVAL;
 		r = freeze_map(&s->freeze, first, (unsigned)n, fd, offset, c->slot);
+		if (r == 0)
+			memset(&s->checksums[c->page], 0, n * sizeof(*s->checksums));
 		s->stats.pages_mapped += r == 0 ? n : 0;
 		return r;
 	default:

@@ -30,11 +30,13 @@ struct scan {
 	struct pool_client *pool; /* NULL: none, or none any more; owned */
 	uint64_t mappings_max; /* the RAM may consist of so many */
 	/*
-	 * 16 bits of each page's last hash, 0 for never seen: 0.05 % of the RAM. A page that differs is volatile and not
+	 * 16 bits of each page's last hash, 0 for never seen or mapped: 0.05 % of the RAM. A page that differs is volatile and not
 	 * offered. A change that goes unseen (1 in 65536) costs a useless offer.
 	 */
 	uint16_t *checksums;
 	struct scanner_stats stats;
+	uint64_t
+		changes; /* pages found new, written, or to be exchanged: 0 more in a pass means a quiet guest */
 
 	size_t n;
 	struct scan_candidate candidates[SCAN_BATCH_PAGES]; /* by page, ascending */

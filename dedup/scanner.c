@@ -5,7 +5,7 @@
  *
  * Two limits, whichever is slower. CPU: a bucket of thread CPU time that fills with max_cpu_bp of the time that passes and
  * holds at most BURST_US; each batch takes out what it cost, and while the bucket is empty the thread sleeps. Time: pages
- * of a pass are due evenly over target_time_us. A pass that found nothing to do is followed by a rest that doubles up to
+ * of a pass are due evenly over target_time_us. A pass that found nothing changed is followed by a rest that doubles up to
  * REST_MAX_US, so that a quiet guest costs next to nothing. Notifications of the pool (a page that this guest offered
  * has arrived) are worth most and are served at once, as far as the CPU limit allows.
  */
@@ -50,7 +50,7 @@ struct scanner {
 	uint64_t next_page;
 	uint64_t pass_start_us; /* in the future: a rest */
 	uint64_t rest_us; /* after the last pass */
-	uint64_t pass_work; /* exchanged pages when the pass began */
+	uint64_t changes; /* that had been seen when the pass began */
 	int64_t cpu_left_us; /* the bucket; negative: overdrawn */
 	uint64_t cpu_filled_us; /* when it was filled last */
 };
@@ -64,12 +64,6 @@ static uint64_t read_mappings_max(void)
 	if (fd_read_file_at(AT_FDCWD, "/proc/sys/vm/max_map_count", 32, &text, &size) == 0)
 		max = strtoull(text, NULL, 10);
 	return u64_sub_or_zero(max, MAP_COUNT_OTHERS);
-}
-
-/* What a pass has achieved shows in these. */
-static uint64_t work_done(const struct scanner_stats *s)
-{
-	return s->pages_mapped + s->pages_dropped + s->pages_inserted + s->pages_broken;
 }
 
 static void fill_bucket(struct scanner *s, uint32_t max_cpu_bp, uint64_t now_us)
@@ -118,13 +112,11 @@ static bool nap(struct scanner *s, uint64_t us, bool listen_to_pool)
 
 static void begin_pass(struct scanner *s, uint64_t now_us)
 {
-	const uint64_t work = work_done(&s->scan->stats);
-
-	if (work != s->pass_work)
+	if (s->scan->changes != s->changes)
 		s->rest_us = 0;
 	else
 		s->rest_us = u64_min(u64_max(2 * s->rest_us, REST_MIN_US), REST_MAX_US);
-	s->pass_work = work;
+	s->changes = s->scan->changes;
 	s->pass_start_us = now_us + s->rest_us;
 	s->next_page = 0;
 	s->scan->stats.passes++;

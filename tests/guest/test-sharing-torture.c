@@ -1,0 +1,257 @@
+/*
+ * Sharing with real vCPUs: guests that write common, unique and zero pages and verify every word, one memd-pool, scanners
+ * without any limit, and page-out of all guests' memory to a zram of our own at the same time. The second test runs
+ * memd-vmm without the freeze (thaw-early.c): then a guest must see wrong words, or the first one proves nothing.
+ * MEMD_TORTURE_PAGES sets how many pages are to be verified.
+ */
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <cmocka.h>
+
+#include "memd/base/clock.h"
+#include "memd/base/fd.h"
+#include "memd/base/pool-proto.h"
+#include "memd/base/units.h"
+#include "tests/guest/service-run.h"
+#include "tests/guest/vmm-run.h"
+#include "tests/guest/zram.h"
+
+#define N_GUESTS     2
+#define N_VCPUS	     2
+#define MEMORY_BYTES (64 * MIB)
+#define SWAP_BYTES   (512 * MIB)
+#define VERIFIED     1000000
+#define WAIT_MS	     120000
+
+struct torture {
+	struct service_run pool;
+	struct vmm_run *guests[N_GUESTS];
+	int pidfds[N_GUESTS];
+	struct zram_swap swap;
+	bool has_swap;
+	pthread_t thread;
+	bool has_thread;
+	atomic_bool stop;
+};
+
+static int setup(void **state)
+{
+	struct torture *t = calloc(1, sizeof(*t));
+
+	*state = t;
+	t->swap = ZRAM_SWAP_NONE;
+	for (unsigned i = 0; i < N_GUESTS; i++)
+		t->pidfds[i] = -1;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct torture *t = *state;
+
+	atomic_store(&t->stop, true);
+	if (t->has_thread)
+		pthread_join(t->thread, NULL);
+	for (unsigned i = 0; i < N_GUESTS; i++) {
+		cleanup_closep(&t->pidfds[i]);
+		vmm_run_free(t->guests[i]);
+	}
+	service_run_done(&t->pool);
+	zram_swap_done(&t->swap);
+	free(t);
+	return 0;
+}
+
+/* mode: enum vmm_scan_mode */
+static void start_guest(struct torture *t, unsigned i, const char *workload, uint32_t mode)
+{
+	const struct vmm_set_scan scan = {.mode = mode, .max_cpu_bp = 10000};
+	char cmdline[256];
+	const struct vmm_run_options o = {
+		.cmdline = cmdline, .memory_bytes = MEMORY_BYTES, .n_vcpus = N_VCPUS};
+	_cleanup_close_ int connection = -1;
+
+	snprintf(cmdline, sizeof(cmdline), "seed=%u report_ms=250 %s", i + 1, workload);
+	assert_int_equal(vmm_run_start(&o, &t->guests[i]), 0);
+	t->pidfds[i] = fd_pidfd_open(vmm_run_pid(t->guests[i]));
+	assert_true(t->pidfds[i] >= 0);
+	if (mode == VMM_SCAN_SHARE) {
+		connection = service_run_connect(&t->pool);
+		assert_true(connection >= 0);
+		assert_int_equal(vmm_run_attach_pool(t->guests[i], connection), 0);
+	}
+	assert_int_equal(vmm_run_request(t->guests[i], VMM_SET_SCAN, &scan, sizeof(scan)), 0);
+}
+
+static void start_pool(struct torture *t)
+{
+	static const char *const no_arguments[] = {NULL};
+
+	assert_int_equal(service_run_init(&t->pool), 0);
+	assert_int_equal(service_run_start(&t->pool, "dedup/memd-pool", no_arguments), 0);
+}
+
+static const struct vmm_range *ram_of(const struct torture *t, unsigned i)
+{
+	return &vmm_run_hello(t->guests[i])->ranges[0];
+}
+
+/* As memd does it, but everything, always. */
+static void *page_out_all(void *arg)
+{
+	struct torture *t = arg;
+	uint64_t chunk = 0;
+
+	while (!atomic_load(&t->stop)) {
+		for (unsigned i = 0; i < N_GUESTS; i++)
+			fd_process_madvise(t->pidfds[i],
+				ram_of(t, i)->hva +
+					chunk % (MEMORY_BYTES / CHUNK_BYTES) * CHUNK_BYTES,
+				CHUNK_BYTES, MADV_PAGEOUT);
+		chunk += 7; /* prime to the number of chunks */
+		clock_sleep_us(30000);
+	}
+	return NULL;
+}
+
+static void start_thread(struct torture *t, void *(*main)(void *))
+{
+	assert_int_equal(pthread_create(&t->thread, NULL, main, t), 0);
+	t->has_thread = true;
+}
+
+static uint64_t sum_on_consoles(struct torture *t, const char *name)
+{
+	uint64_t sum = 0;
+
+	for (unsigned i = 0; i < N_GUESTS; i++)
+		if (t->guests[i])
+			sum += vmm_run_value(t->guests[i], name, 0);
+	return sum;
+}
+
+static uint64_t pages_to_verify(void)
+{
+	const char *text = getenv("MEMD_TORTURE_PAGES");
+
+	return text ? strtoull(text, NULL, 10) : VERIFIED;
+}
+
+static struct vmm_stats stats_of(struct torture *t, unsigned i)
+{
+	struct vmm_stats s = {0};
+
+	assert_int_equal(vmm_run_get_stats(t->guests[i], &s), 0);
+	return s;
+}
+
+/* So that "nothing was corrupt" means something: the figures of both guests must reach these. */
+static bool did_enough(struct torture *t)
+{
+	if (sum_on_consoles(t, "verified") < pages_to_verify())
+		return false;
+	for (unsigned i = 0; i < N_GUESTS; i++) {
+		struct vmm_stats s = stats_of(t, i);
+
+		if (s.scan_pages_mapped < 5000 || s.scan_pages_dropped < 2000 ||
+			s.scan_pages_broken < 1000)
+			return false;
+	}
+	return true;
+}
+
+static void vcpus_see_nothing_while_pages_are_exchanged(void **state)
+{
+	struct torture *t = *state;
+	uint64_t end_us = clock_monotonic_us() + WAIT_MS * US_PER_MS, swapped = 0;
+	int r;
+
+	if (vmm_run_unusable()) {
+		printf("# skipped: %s\n", vmm_run_unusable());
+		skip();
+	}
+	r = zram_swap_init(&t->swap, SWAP_BYTES);
+	if (r < 0)
+		printf("# without page-out: no zram for swap here (%s)\n", strerror(-r));
+	start_pool(t);
+	for (unsigned i = 0; i < N_GUESTS; i++)
+		start_guest(t, i,
+			"common_mib=16 unique_mib=8 zero_mib=8 hot_mib=4 rewrite_per_s=5000 "
+			"rewrite_common_per_s=2000 rewrite_zero_per_s=2000 "
+			"sweep_pages_per_s=1000000 verify_per_s=1000000",
+			VMM_SCAN_SHARE);
+	if (r == 0)
+		start_thread(t, page_out_all);
+	while (!did_enough(t) && clock_monotonic_us() < end_us && !sum_on_consoles(t, "corrupt")) {
+		clock_sleep_us(100 * US_PER_MS);
+		for (unsigned i = 0; i < N_GUESTS; i++)
+			swapped += stats_of(t, i).swapped_pages;
+	}
+	printf("# verified %" PRIu64 " corrupt %" PRIu64 " written %" PRIu64 "\n",
+		sum_on_consoles(t, "verified"), sum_on_consoles(t, "corrupt"),
+		sum_on_consoles(t, "written"));
+	for (unsigned i = 0; i < N_GUESTS; i++) {
+		struct vmm_stats s = stats_of(t, i);
+
+		printf("# guest %u: mapped %" PRIu64 " dropped %" PRIu64 " broken %" PRIu64
+		       " thawed %" PRIu64 " frozen %" PRIu64 " passes %" PRIu64 ", now %" PRIu64
+		       " shared %" PRIu64 " swapped\n",
+			i, s.scan_pages_mapped, s.scan_pages_dropped, s.scan_pages_broken,
+			s.scan_pages_thawed, s.scan_pages_frozen, s.scan_passes, s.shared_pages,
+			s.swapped_pages);
+	}
+	assert_int_equal(sum_on_consoles(t, "corrupt"), 0);
+	assert_true(did_enough(t));
+	if (t->has_thread)
+		assert_true(swapped > 0);
+}
+
+/* The same with thaw-early.c in the way: what is left of the primitive without the freeze. */
+static void vcpus_see_wrong_words_without_the_freeze(void **state)
+{
+	struct torture *t = *state;
+	char path[PATH_MAX];
+	uint64_t end_us;
+
+	if (vmm_run_unusable()) {
+		printf("# skipped: %s\n", vmm_run_unusable());
+		skip();
+	}
+	assert_int_equal(
+		service_run_build_path("tests/guest/libthaw-early.so", path, sizeof(path)), 0);
+	setenv("LD_PRELOAD", path, 1);
+	start_guest(t, 0, "zero_mib=8 rewrite_zero_per_s=1000000 sweep_pages_per_s=1000000",
+		VMM_SCAN_ZERO_ONLY);
+	unsetenv("LD_PRELOAD");
+	end_us = clock_monotonic_us() + WAIT_MS * US_PER_MS;
+	while (!sum_on_consoles(t, "corrupt") && clock_monotonic_us() < end_us)
+		clock_sleep_us(100 * US_PER_MS);
+	printf("# verified %" PRIu64 " corrupt %" PRIu64 " dropped %" PRIu64 "\n",
+		sum_on_consoles(t, "verified"), sum_on_consoles(t, "corrupt"),
+		stats_of(t, 0).scan_pages_dropped);
+	assert_true(sum_on_consoles(t, "corrupt") > 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(
+			vcpus_see_nothing_while_pages_are_exchanged, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			vcpus_see_wrong_words_without_the_freeze, setup, teardown),
+	};
+
+	cmocka_set_message_output(CM_OUTPUT_TAP);
+	return cmocka_run_group_tests_name("sharing-torture", tests, NULL, NULL);
+}
