@@ -49,12 +49,13 @@ static void compare(const struct ledger_guest_in *in, struct ledger_guest *g)
 
 	/* A page that is in the wrong state is missing in one and too much in another: once. */
 	wrong = u64_max(pages_distance(a->private_pages, b->private_pages, in->ram_anonymous_bytes),
-		pages_distance(a->shared_pages, b->shared_pages, in->ram_file_bytes));
+		u64_sub_or_zero(in->ram_file_bytes,
+			u64_max(a->shared_pages, b->shared_pages) * PAGE_BYTES));
 	wrong = u64_max(
 		wrong, pages_distance(a->swapped_pages, b->swapped_pages, in->ram_swapped_bytes));
 	g->mismatch_bytes =
 		wrong + u64_sub_or_zero(in->ram_anonymous_bytes, in->rollup.anonymous_bytes);
-	compared = in->ram_anonymous_bytes + in->ram_file_bytes + in->ram_swapped_bytes;
+	compared = in->ram_anonymous_bytes + b->shared_pages * PAGE_BYTES + in->ram_swapped_bytes;
 	compared = u64_max(compared, in->configured_bytes / COMPARED_MIN_PART);
 	g->mismatch_bp = (uint32_t)u64_min(scale(BP_ONE, g->mismatch_bytes, compared), BP_ONE);
 }
@@ -65,7 +66,7 @@ static void fill_guest(const struct ledger_guest_in *in, struct ledger_guest *g)
 
 	*g = (struct ledger_guest){
 		.private_bytes = u64_min(in->ram_anonymous_bytes, in->rollup.pss_anon_bytes),
-		.shared_bytes = in->ram_file_bytes,
+		.shared_bytes = s->shared_pages * PAGE_BYTES,
 		.swapped_bytes = in->ram_swapped_bytes,
 		.hole_untouched_bytes = s->hole_untouched_pages * PAGE_BYTES,
 		.hole_zero_bytes = s->hole_zero_pages * PAGE_BYTES,
@@ -133,6 +134,8 @@ void ledger_compute(const struct ledger_guest_in *guests, size_t n,
 		fill_guest(&guests[i], &ret_guests[i]);
 	for (uint32_t p = 0; p < n_pools; p++) {
 		split_pool(ret_guests, guests, n, p, pools[p].memfd_bytes);
+		mismatch += u64_sub_or_zero(
+			group_shared_bytes(ret_guests, guests, n, p), pools[p].referenced_bytes);
 		h.pool_bytes += pools[p].memfd_bytes;
 		h.overhead_bytes += pools[p].process_bytes;
 	}

@@ -12,6 +12,10 @@
  * the kernel's figures, and since the guest runs meanwhile, only what lies outside that bracket
  * counts, measured to its nearer end.
  *
+ * Of shared pages the kernel shows only those that were touched since they were mapped. So the claim
+ * counts, may not be less than what the kernel shows, and all of a group's together not more than the
+ * references that memd-pool has given.
+ *
  * What a guest costs: its private RAM, its part of its group's pool (in proportion to the pages it
  * maps from there), and the overhead of its memd-vmm. What swap occupies is the host's cost, since
  * nobody can say whose page compressed how.
@@ -61,6 +65,7 @@ struct ledger_guest {
 
 struct ledger_pool_in {
 	uint64_t memfd_bytes; /* fstat blocks of its files */
+	uint64_t referenced_bytes; /* mappings that memd-pool granted to all members */
 	uint64_t process_bytes; /* Pss_Anon + Pss_File + page tables of memd-pool */
 };
 

@@ -51,7 +51,7 @@ static void disconnect(struct pool_group *g)
 	ipc_link_free(g->link);
 	g->link = NULL;
 	g->process = sample_process_unref(g->process);
-	g->memfd_bytes = g->process_bytes = g->pages_used = 0;
+	g->memfd_bytes = g->process_bytes = g->references = 0;
 	g->fresh = false;
 	give_up_reading(g);
 }
@@ -177,7 +177,7 @@ static void on_stats(void *context, int error, const struct ipc_message *reply)
 		return;
 	}
 	g->memfd_bytes = stats->memfd_bytes;
-	g->pages_used = stats->pages_used;
+	g->references = stats->references;
 }
 
 bool pool_group_sample(struct pool_group *g, uint64_t timeout_us)

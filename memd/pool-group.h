@@ -35,7 +35,7 @@ struct pool_group {
 	bool fresh;
 	uint64_t memfd_bytes;
 	uint64_t process_bytes;
-	uint64_t pages_used;
+	uint64_t references;
 	void (*sampled)(void *context); /* a reading that was begun has ended */
 	void *context;
 };

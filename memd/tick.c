@@ -202,6 +202,7 @@ static void compute_ledger(struct manager *m)
 	for (const struct pool_group *p = m->groups; p; p = p->next, i++)
 		pools[i] = (struct ledger_pool_in){
 			.memfd_bytes = p->memfd_bytes,
+			.referenced_bytes = p->references * PAGE_BYTES,
 			.process_bytes = p->process_bytes,
 		};
 	ledger_compute(in, m->n_guests, pools, n_groups, &host, out, &m->ledger);

@@ -52,7 +52,7 @@ static struct ledger_guest_in truthful(void)
 static void a_guest_costs_private_pages_its_part_of_the_pool_and_overhead(void **state)
 {
 	struct ledger_guest_in in = truthful();
-	struct ledger_pool_in pool = {.memfd_bytes = 16 * MIB};
+	struct ledger_pool_in pool = {.memfd_bytes = 16 * MIB, .referenced_bytes = 200 * MIB};
 	struct ledger_host_in host = {0};
 	struct ledger_guest g;
 	struct ledger_host h;
@@ -71,7 +71,7 @@ static void a_guest_costs_private_pages_its_part_of_the_pool_and_overhead(void *
 static void the_states_of_a_guest_add_up_to_its_memory(void **state)
 {
 	struct ledger_guest_in in = truthful();
-	struct ledger_pool_in pool = {.memfd_bytes = 16 * MIB};
+	struct ledger_pool_in pool = {.memfd_bytes = 16 * MIB, .referenced_bytes = 200 * MIB};
 	struct ledger_host_in host = {0};
 	struct ledger_guest g;
 	struct ledger_host h;
@@ -86,7 +86,8 @@ static void the_states_of_a_guest_add_up_to_its_memory(void **state)
 static void the_host_uses_the_sum_of_everything(void **state)
 {
 	struct ledger_guest_in in[2] = {truthful(), truthful()};
-	struct ledger_pool_in pool = {.memfd_bytes = 50 * MIB, .process_bytes = 3 * MIB};
+	struct ledger_pool_in pool = {
+		.memfd_bytes = 50 * MIB, .referenced_bytes = 200 * MIB, .process_bytes = 3 * MIB};
 	struct ledger_host_in host = {
 		.own_bytes = 5 * MIB,
 		.swap_used_bytes = 128 * MIB, /* half of it ours */
@@ -116,12 +117,14 @@ static void the_host_uses_the_sum_of_everything(void **state)
 static void parts_of_a_pool_add_up_whatever_does_not_divide(void **state)
 {
 	struct ledger_guest_in in[3] = {truthful(), truthful(), truthful()};
-	struct ledger_pool_in pool = {.memfd_bytes = 10 * MIB + PAGE_BYTES};
+	struct ledger_pool_in pool = {
+		.memfd_bytes = 10 * MIB + PAGE_BYTES, .referenced_bytes = 200 * MIB};
 	struct ledger_host_in host = {0};
 	struct ledger_guest g[3];
 	struct ledger_host h;
 
 	in[1].ram_file_bytes = 7 * PAGE_BYTES;
+	in[1].after.shared_pages = 7;
 	ledger_compute(in, 3, &pool, 1, &host, g, &h);
 	assert_int_equal(g[0].shared_cost_bytes + g[1].shared_cost_bytes + g[2].shared_cost_bytes,
 		pool.memfd_bytes);
@@ -130,7 +133,8 @@ static void parts_of_a_pool_add_up_whatever_does_not_divide(void **state)
 static void a_pool_is_split_among_its_own_group_only(void **state)
 {
 	struct ledger_guest_in in[2] = {truthful(), truthful()};
-	struct ledger_pool_in pools[2] = {{.memfd_bytes = 8 * MIB}, {.memfd_bytes = 24 * MIB}};
+	struct ledger_pool_in pools[2] = {{.memfd_bytes = 8 * MIB, .referenced_bytes = 200 * MIB},
+		{.memfd_bytes = 24 * MIB, .referenced_bytes = 200 * MIB}};
 	struct ledger_host_in host = {0};
 	struct ledger_guest g[2];
 	struct ledger_host h;
@@ -152,7 +156,7 @@ static void a_figure_between_two_claims_is_no_mismatch(void **state)
 static void false_claims_show_as_mismatch(void **state)
 {
 	struct ledger_guest_in in = truthful();
-	struct ledger_pool_in pool = {.memfd_bytes = 16 * MIB};
+	struct ledger_pool_in pool = {.memfd_bytes = 16 * MIB, .referenced_bytes = 200 * MIB};
 	struct ledger_host_in host = {0};
 	struct ledger_guest g;
 	struct ledger_host h;
@@ -172,7 +176,7 @@ static void false_claims_show_as_mismatch(void **state)
 static void more_private_memory_in_the_pagemap_than_anonymous_is_a_mismatch(void **state)
 {
 	struct ledger_guest_in in = truthful();
-	struct ledger_pool_in pool = {.memfd_bytes = 16 * MIB};
+	struct ledger_pool_in pool = {.memfd_bytes = 16 * MIB, .referenced_bytes = 200 * MIB};
 	struct ledger_host_in host = {0};
 	struct ledger_guest g;
 	struct ledger_host h;
@@ -180,6 +184,26 @@ static void more_private_memory_in_the_pagemap_than_anonymous_is_a_mismatch(void
 	in.rollup.anonymous_bytes = 54 * MIB;
 	ledger_compute(&in, 1, &pool, 1, &host, &g, &h);
 	assert_int_equal(g.mismatch_bytes, 10 * MIB);
+}
+
+static void more_shared_pages_than_the_pool_gave_are_a_mismatch(void **state)
+{
+	struct ledger_guest_in in = truthful();
+	struct ledger_pool_in pool = {.memfd_bytes = 16 * MIB, .referenced_bytes = 48 * MIB};
+	struct ledger_host_in host = {0};
+	struct ledger_guest g;
+	struct ledger_host h;
+
+	in.ram_file_bytes = 10 * MIB; /* the rest was not touched yet */
+	ledger_compute(&in, 1, &pool, 1, &host, &g, &h);
+	assert_int_equal(g.shared_bytes, 48 * MIB);
+	assert_int_equal(h.mismatch_bp, 0);
+	pool.referenced_bytes = 40 * MIB;
+	ledger_compute(&in, 1, &pool, 1, &host, &g, &h);
+	assert_int_equal(h.mismatch_bp, 10000 * 8 / 144);
+	in.ram_file_bytes = 50 * MIB;
+	ledger_compute(&in, 1, &pool, 1, &host, &g, &h);
+	assert_int_equal(g.mismatch_bytes, 2 * MIB);
 }
 
 static void swap_of_others_is_not_counted_as_ours(void **state)
@@ -219,6 +243,7 @@ int main(void)
 		cmocka_unit_test(a_figure_between_two_claims_is_no_mismatch),
 		cmocka_unit_test(false_claims_show_as_mismatch),
 		cmocka_unit_test(more_private_memory_in_the_pagemap_than_anonymous_is_a_mismatch),
+		cmocka_unit_test(more_shared_pages_than_the_pool_gave_are_a_mismatch),
 		cmocka_unit_test(swap_of_others_is_not_counted_as_ours),
 		cmocka_unit_test(no_guests_cost_what_memd_costs),
 	};
