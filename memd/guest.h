@@ -130,6 +130,11 @@ struct guest {
 	bool balloon_sending;
 	uint64_t major_faults_last;
 	struct reclaim reclaim;
+	/* Sharing is tried before page-out: see tick.c. */
+	uint64_t scan_wait_until_us; /* 0: not waiting for the scanner */
+	uint64_t scan_wait_passes; /* it had made so many when the wait began */
+	uint64_t scanned_until_us; /* what the scanner left may be paged out */
+	bool scan_fast; /* as last sent */
 	uint64_t over_since_us; /* since when it costs more than its target; 0: it does not */
 	struct pageout *pageout; /* under way, NULL: none */
 

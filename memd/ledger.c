@@ -53,8 +53,8 @@ static void compare(const struct ledger_guest_in *in, struct ledger_guest *g)
 			u64_max(a->shared_pages, b->shared_pages) * PAGE_BYTES));
 	wrong = u64_max(
 		wrong, pages_distance(a->swapped_pages, b->swapped_pages, in->ram_swapped_bytes));
-	g->mismatch_bytes =
-		wrong + u64_sub_or_zero(in->ram_anonymous_bytes, in->rollup.anonymous_bytes);
+	wrong += u64_sub_or_zero(in->ram_anonymous_bytes, in->rollup.anonymous_bytes);
+	g->mismatch_bytes = u64_sub_or_zero(wrong, in->moved_bytes);
 	compared = in->ram_anonymous_bytes + b->shared_pages * PAGE_BYTES + in->ram_swapped_bytes;
 	compared = u64_max(compared, in->configured_bytes / COMPARED_MIN_PART);
 	g->mismatch_bp = (uint32_t)u64_min(scale(BP_ONE, g->mismatch_bytes, compared), BP_ONE);

@@ -12,9 +12,9 @@
  * the kernel's figures, and since the guest runs meanwhile, only what lies outside that bracket
  * counts, measured to its nearer end.
  *
- * Of shared pages the kernel shows only those that were touched since they were mapped. So the claim
- * counts, may not be less than what the kernel shows, and all of a group's together not more than the
- * references that memd-pool has given.
+ * Of shared pages the kernel shows only those that were touched since they were mapped. So the
+ * claim counts, may not be less than what the kernel shows, and all of a group's together not more
+ * than the references that memd-pool has given.
  *
  * What a guest costs: its private RAM, its part of its group's pool (in proportion to the pages it
  * maps from there), and the overhead of its memd-vmm. What swap occupies is the host's cost, since
@@ -41,6 +41,8 @@ struct ledger_guest_in {
 	uint64_t ram_anonymous_bytes; /* by the pagemap */
 	uint64_t ram_swapped_bytes;
 	uint64_t ram_file_bytes;
+	uint64_t
+		moved_bytes; /* paged out by us, or back, since the last sample: may be in between */
 };
 #define LEDGER_NO_GROUP UINT32_MAX
 

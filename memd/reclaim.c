@@ -85,6 +85,7 @@ void reclaim_observe(
 	} else if (now_us >= r->stop_until_us + r->stop_us) {
 		r->stop_us = 0;
 	}
+	r->out_pages_last = r->out_pages;
 	r->out_pages = 0;
 	r->sampled_us = now_us;
 }

@@ -43,6 +43,7 @@ struct reclaim {
 	size_t hand;
 	uint64_t sampled_us; /* 0: never */
 	uint64_t out_pages; /* went out since the last sample */
+	uint64_t out_pages_last; /* went out between the last two samples */
 	uint64_t out_pages_total; /* since the start */
 	uint64_t refault_pages; /* came back, since the start */
 	uint64_t refault_pages_last; /* since the sample before */

@@ -31,6 +31,13 @@
 /* Fewer than this over the target is left: a page-out takes whole regions. */
 #define OVER_MIN_BYTES	     CHUNK_BYTES
 
+/*
+ * A page is tried for sharing before it is paged out: a guest's scanner gets so long for one pass
+ * at full speed, and what it left may go out for the time after.
+ */
+#define SCAN_WAIT_US  (3 * US_PER_S)
+#define SCAN_VALID_US (30 * US_PER_S)
+
 static struct guest *find_by_id(const struct manager *m, uint64_t id)
 {
 	for (size_t i = 0; i < m->n_guests; i++)
@@ -58,17 +65,38 @@ static void page_out_done(struct job *j)
 	free(p);
 }
 
+static bool scanned_first(const struct manager *m, struct guest *g, uint64_t now_us)
+{
+	uint64_t passes = g->sample.after.scan_passes;
+
+	if (m->config.share_mode == CONFIG_SHARE_OFF || now_us < g->scanned_until_us)
+		return true;
+	if (g->scan_wait_until_us == 0) {
+		g->scan_wait_until_us = now_us + SCAN_WAIT_US;
+		g->scan_wait_passes = passes;
+		return false;
+	}
+	if (passes == g->scan_wait_passes && now_us < g->scan_wait_until_us)
+		return false;
+	g->scan_wait_until_us = 0;
+	g->scanned_until_us = now_us + SCAN_VALID_US;
+	return true;
+}
+
 void tick_page_out(
 	struct manager *m, struct guest *g, uint64_t wanted_bytes, enum reclaim_urgency urgency)
 {
 	uint32_t regions[PAGE_OUT_MAX_REGIONS];
+	uint64_t now_us = clock_monotonic_us();
 	struct pageout *p;
 	size_t n;
 
 	if (!m->config.paging || m->swap.free_bytes == 0 || g->pageout || !g->process)
 		return;
-	n = reclaim_choose(&g->reclaim, wanted_bytes / PAGE_BYTES, urgency, clock_monotonic_us(),
-		regions, PAGE_OUT_MAX_REGIONS);
+	if (urgency != RECLAIM_FORCED && !scanned_first(m, g, now_us))
+		return;
+	n = reclaim_choose(&g->reclaim, wanted_bytes / PAGE_BYTES, urgency, now_us, regions,
+		PAGE_OUT_MAX_REGIONS);
 	if (n == 0)
 		return;
 	p = calloc(1, sizeof(*p) + n * sizeof(p->regions[0]));
@@ -100,7 +128,7 @@ void tick_send_scan(struct manager *m, struct guest *g)
 	struct vmm_set_scan scan = {
 		.mode = (uint32_t)m->config.share_mode,
 		.max_cpu_bp = m->config.share_max_cpu_bp,
-		.target_time_us = m->config.share_target_time_us,
+		.target_time_us = g->scan_fast ? 0 : m->config.share_target_time_us,
 	};
 
 	if (guest_is_up(g))
@@ -180,6 +208,8 @@ static struct ledger_guest_in ledger_input(const struct manager *m, const struct
 		.ram_anonymous_bytes = s->kernel.ram_anonymous_pages * PAGE_BYTES,
 		.ram_swapped_bytes = s->kernel.ram_swapped_pages * PAGE_BYTES,
 		.ram_file_bytes = s->kernel.ram_file_pages * PAGE_BYTES,
+		.moved_bytes =
+			(g->reclaim.out_pages_last + g->reclaim.refault_pages_last) * PAGE_BYTES,
 	};
 }
 
@@ -373,6 +403,17 @@ static void keep_pool_attached(struct manager *m, struct guest *g)
 		guest_attach_pool(g);
 }
 
+/* At full speed while the guest waits for memory, or its pages for page-out. */
+static void set_scan_speed(struct manager *m, struct guest *g)
+{
+	bool fast = g->paused_by_host || g->scan_wait_until_us != 0;
+
+	if (fast == g->scan_fast)
+		return;
+	g->scan_fast = fast;
+	tick_send_scan(m, g);
+}
+
 static void act(struct manager *m, struct guest *g, uint64_t now_us)
 {
 	if (!guest_is_up(g))
@@ -383,6 +424,7 @@ static void act(struct manager *m, struct guest *g, uint64_t now_us)
 	act_balloon(m, g, now_us);
 	if (g->state == GUEST_RUNNING || g->state == GUEST_PAUSED)
 		act_page_out(m, g, now_us);
+	set_scan_speed(m, g);
 	/*
 	 * v2: each guest is throttled at its own target; v1 has nothing but hard limits, so only
 	 * all together.

@@ -162,52 +162,69 @@ static void resume_guest(struct guest *g)
 		log_warning("%s", refusal.error.text);
 }
 
-/* At most one guest each time. */
+/* The more is used above the line, the more guests are paused at once; they go on one at a time. */
+#define PAUSE_EACH_PART 100
+
+static void pause_most_over(struct manager *m, struct budget_guest *seen)
+{
+	uint64_t above = u64_sub_or_zero(m->wall.decision.used_bytes, m->budget_bytes);
+
+	for (uint64_t n = 1 + above / (m->budget_bytes / PAUSE_EACH_PART + 1); n > 0; n--) {
+		size_t chosen = budget_choose_pause(seen, m->n_guests);
+
+		if (chosen == BUDGET_NOBODY)
+			break;
+		pause_guest(m, m->guests[chosen], &seen[chosen]);
+		seen[chosen].running = false;
+	}
+}
+
 static void pause_or_resume(struct manager *m, bool over, bool room)
 {
 	_cleanup_free_ struct budget_guest *seen = calloc(m->n_guests + 1, sizeof(*seen));
-	size_t chosen = BUDGET_NOBODY;
+	size_t chosen;
 
-	if (!seen)
+	if (!seen || !(over || room))
 		return;
 	for (size_t i = 0; i < m->n_guests; i++)
 		seen[i] = describe(m->guests[i]);
 	if (over) {
-		chosen = budget_choose_pause(seen, m->n_guests);
-		if (chosen != BUDGET_NOBODY)
-			pause_guest(m, m->guests[chosen], &seen[chosen]);
-	} else if (room) {
-		chosen = budget_choose_resume(seen, m->n_guests, clock_monotonic_us());
-		if (chosen != BUDGET_NOBODY)
-			resume_guest(m->guests[chosen]);
+		pause_most_over(m, seen);
+		return;
 	}
+	chosen = budget_choose_resume(seen, m->n_guests, clock_monotonic_us());
+	if (chosen != BUDGET_NOBODY)
+		resume_guest(m->guests[chosen]);
 }
 
 /*
- * How much of what has to go out is this guest's part: of one that waits, all that it has, since
- * nobody misses it now; of the others, what they have above their targets.
+ * Who gives what has to go out: guests above their targets, by how much; else who waits; else all.
  */
-static uint64_t weight(const struct guest *g)
+enum givers { GIVERS_OVER_TARGET, GIVERS_PAUSED, GIVERS_ALL, N_GIVERS };
+
+static uint64_t weight(const struct guest *g, enum givers givers)
 {
-	if (g->paused_by_host)
-		return g->ledger.private_bytes;
-	return u64_sub_or_zero(g->ledger.resident_bytes, g->target_bytes);
+	if (givers == GIVERS_OVER_TARGET)
+		return u64_sub_or_zero(g->ledger.resident_bytes, g->target_bytes);
+	return givers == GIVERS_ALL || g->paused_by_host ? g->ledger.private_bytes : 0;
 }
 
-static void page_out_excess(struct manager *m, uint64_t excess_bytes, bool forced)
+static void page_out_excess(struct manager *m, uint64_t excess_bytes, enum reclaim_urgency urgency)
 {
 	uint64_t sum = 0;
+	int givers;
 
-	for (size_t i = 0; i < m->n_guests; i++)
-		sum += weight(m->guests[i]);
-	for (size_t i = 0; i < m->n_guests; i++) {
-		struct guest *g = m->guests[i];
+	for (givers = 0; givers < N_GIVERS && sum < excess_bytes; givers++) {
+		sum = 0;
+		for (size_t i = 0; i < m->n_guests; i++)
+			sum += weight(m->guests[i], (enum givers)givers);
+	}
+	for (size_t i = 0; i < m->n_guests && sum > 0; i++) {
 		unsigned __int128 part = excess_bytes;
 
-		part = sum ? part * weight(g) / sum : part / m->n_guests;
+		part = part * weight(m->guests[i], (enum givers)(givers - 1)) / sum;
 		if (part)
-			tick_page_out(m, g, (uint64_t)part,
-				forced || g->paused_by_host ? RECLAIM_FORCED : RECLAIM_URGENT);
+			tick_page_out(m, m->guests[i], (uint64_t)part, urgency);
 	}
 }
 
@@ -267,7 +284,7 @@ void wall_check(struct manager *m)
 		to_go = u64_max(to_go, w->decision.to_room_bytes);
 	if (to_go) {
 		say_no_swap(m);
-		page_out_excess(m, to_go, under_oom > 0);
+		page_out_excess(m, to_go, under_oom > 0 ? RECLAIM_FORCED : RECLAIM_URGENT);
 	}
 	pause_or_resume(m, w->decision.over || under_oom > 0, w->decision.room);
 	move_threshold(m);

@@ -1,6 +1,7 @@
 /*
  * Lives of guests under a manager without a bus, with a memd-vmm that has no guest (fake-vmm, found
- * beside this program): starts, ends of every kind, and what a memd-vmm that misbehaves costs others.
+ * beside this program): starts, ends of every kind, and what a memd-vmm that misbehaves costs
+ * others.
  */
 #include <setjmp.h>
 #include <stdarg.h>
