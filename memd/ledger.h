@@ -41,8 +41,7 @@ struct ledger_guest_in {
 	uint64_t ram_anonymous_bytes; /* by the pagemap */
 	uint64_t ram_swapped_bytes;
 	uint64_t ram_file_bytes;
-	uint64_t
-		moved_bytes; /* paged out by us, or back, since the last sample: may be in between */
+	uint64_t moved_bytes; /* paged out or back since the last sample */
 };
 #define LEDGER_NO_GROUP UINT32_MAX
 
