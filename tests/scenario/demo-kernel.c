@@ -31,7 +31,18 @@ static pid_t parent_of(const char *pid)
 	return parent;
 }
 
-/* Blocks of the memfds that a process has open. Members of a pool have its files open too: see is_pool. */
+/* proc(5): the mode of the link says how the file is open. */
+static bool is_writable(int fd_directory, const char *fd)
+{
+	struct stat s;
+
+	return fstatat(fd_directory, fd, &s, AT_SYMLINK_NOFOLLOW) == 0 && (s.st_mode & S_IWUSR);
+}
+
+/*
+ * Blocks of the memfds that memd-pool has open to write them: each is open a second time, for reading, to
+ * be handed to members, who have them open too.
+ */
 static uint64_t memfd_bytes(const char *pid)
 {
 	char path[300], target[64];
@@ -51,6 +62,7 @@ static uint64_t memfd_bytes(const char *pid)
 			continue;
 		target[n] = '\0';
 		if (strncmp(target, "/memfd:", strlen("/memfd:")) == 0 &&
+			is_writable(dirfd(directory), entry->d_name) &&
 			fstatat(dirfd(directory), entry->d_name, &s, 0) == 0)
 			bytes += (uint64_t)s.st_blocks * STAT_BLOCK_BYTES;
 	}
