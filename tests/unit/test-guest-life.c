@@ -20,7 +20,7 @@
 #include "memd/base/units.h"
 #include "memd/manager.h"
 
-#define WAIT_US (20 * US_PER_S)
+#define WAIT_US (60 * US_PER_S)
 
 struct world {
 	struct manager *m;
