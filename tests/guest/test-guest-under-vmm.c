@@ -20,7 +20,7 @@
 #include "memd/base/units.h"
 #include "tests/guest/vmm-run.h"
 
-#define WAIT_MS	   60000
+#define WAIT_MS	   120000 /* only a machine that hangs gets there */
 #define PAGES(mib) ((mib)*MIB / PAGE_BYTES)
 
 /* Shows what the guest said when a check fails. */
@@ -194,22 +194,24 @@ static void balloon_stops_where_the_guest_has_no_free_page(void **state)
 static void balloon_goes_up_and_down_while_the_guest_reuses_pages(void **state)
 {
 	_cleanup_(vmm_run_freep) struct vmm_run *v = start(192, 2,
-		"unique_mib=48 zero_mib=8 scratch_mib=64 scratch_s=0 scratch_rounds=1000 "
-		"check_returned=0 rewrite_per_s=5000 report_ms=100 seconds=8 final_verify=1");
-	struct vmm_stats stats;
+		"unique_mib=48 zero_mib=8 scratch_mib=64 scratch_s=0 scratch_rounds=1000000 "
+		"rewrite_per_s=5000 report_ms=100");
+	uint64_t deadline = clock_monotonic_us() + WAIT_MS * US_PER_MS, verified;
 	unsigned turns = 0;
 
 	assert_guest(v, vmm_run_wait_text(v, "phase=run", WAIT_MS));
-	while (vmm_run_set_balloon(v, turns % 2 ? PAGES(8) : PAGES(100)) == 0) {
-		turns++;
+	do {
+		assert_int_equal(vmm_run_set_balloon(v, turns++ % 2 ? PAGES(8) : PAGES(100)), 0);
 		clock_sleep_us(200 * US_PER_MS);
-		if (vmm_run_get_stats(v, &stats) == 0)
-			assert_int_equal(sum_of_states(&stats), stats.ram_pages);
-	}
-	assert_good_end(v);
-	assert_in_range(turns, 2, UINT32_MAX);
-	assert_guest(v, vmm_run_value(v, "returned", 0) > 0);
-	assert_guest(v, vmm_run_value(v, "reported", 0) > 0);
+		(void)get_stats(v);
+	} while (clock_monotonic_us() < deadline &&
+		 (turns < 20 || vmm_run_value(v, "returned", 0) < PAGES(92) ||
+			 vmm_run_value(v, "reported", 0) < PAGES(64)));
+	assert_guest(v, vmm_run_value(v, "returned", 0) >= PAGES(92));
+	assert_guest(v, vmm_run_value(v, "reported", 0) >= PAGES(64));
+	verified = vmm_run_value(v, "verified", 0);
+	assert_guest(v, vmm_run_wait_value(v, "verified", verified + PAGES(48), WAIT_MS));
+	assert_guest(v, vmm_run_value(v, "corrupt", 1) == 0);
 }
 
 static void reported_free_pages_return_to_the_host(void **state)
@@ -248,6 +250,8 @@ static void statistics_arrive(void **state)
 	assert_true(stats.guest_swap_in_bytes == UINT64_MAX);
 	assert_true(stats.guest_major_faults == UINT64_MAX);
 }
+
+#define HOSTILE_ROUNDS 160
 
 static void hostile(const char *target, unsigned n_vcpus, unsigned seed)
 {
