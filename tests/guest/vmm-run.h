@@ -64,7 +64,9 @@ bool vmm_run_wait_text(struct vmm_run *v, const char *text, unsigned timeout_ms)
  */
 uint64_t vmm_run_value(struct vmm_run *v, const char *name, uint64_t fallback);
 bool vmm_run_wait_value(struct vmm_run *v, const char *name, uint64_t least, unsigned timeout_ms);
-/* The whole console so far, what cannot be printed as '?'; the caller's to free. NULL on failure. */
+/*
+ * The whole console so far, what cannot be printed as '?'; the caller's to free. NULL on failure.
+ */
 char *vmm_run_console(const struct vmm_run *v);
 
 /* Waits for the end of the process. Its wait status, or -ETIMEDOUT. */

@@ -31,7 +31,8 @@ uint64_t balloon_pages(void);
 /* Pages in acknowledged reports since the start. */
 uint64_t balloon_reported_pages(void);
 /*
- * Deflated pages, and how many of them did not read as zeroes (looked at with check_returned=1 only).
+ * Deflated pages, and how many of them did not read as zeroes (looked at with check_returned=1
+ * only).
  */
 uint64_t balloon_returned_pages(void);
 uint64_t balloon_returned_dirty_pages(void);
