@@ -1,44 +1,58 @@
 /*
- * The sharing primitive. Never reads guest pages and never decides anything: equal or zero is what the caller saw while the
- * page was frozen.
+ * The sharing primitive. Never reads guest pages and never decides anything: equal or zero is what
+ * the caller saw while the page was frozen.
  *
  * DOC: why nothing is lost
  *
- * A page P of guest RAM is to be replaced by a page Q that nobody ever writes and that equals P. That is invisible to the
- * guest if P does not change between the moment it is found equal and the moment it is replaced. It is write-protected for
- * that time with UFFDIO_WRITEPROTECT (synchronous mode): the page table entry loses its write bit and bit 57 of the
- * pagemap is set, and all TLBs and KVM's shadow or nested entries are flushed before the ioctl returns. Nobody reads the
- * userfaultfd: a writer that faults waits in the kernel until UFFDIO_WAKE, then looks again at whatever is there now.
- * Readers are not held up.
+ * A page P of guest RAM is to be replaced by a page Q that nobody ever writes and that equals P.
+ * That is invisible to the guest if P does not change between the moment it is found equal and the
+ * moment it is replaced. It is write-protected for that time with UFFDIO_WRITEPROTECT (synchronous
+ * mode): the page table entry loses its write bit and bit 57 of the pagemap is set, and all TLBs
+ * and KVM's shadow or nested entries are flushed before the ioctl returns. Nobody reads the
+ * userfaultfd: a writer that faults waits in the kernel until UFFDIO_WAKE, then looks again at
+ * whatever is there now. Readers are not held up.
  *
- * 1. Guest writes, vCPUs. They fault and wait. When woken, the fault is taken anew: in a new mapping of Q it is an ordinary
- *    copy on write, in a hole a fresh zero page, in a thawed page a write. Writes that KVM does itself (emulated stores,
- *    page table bits, clock, steal time) go through the same page tables (get_user_pages, copy_to_user) and wait like it;
- *    hence no UFFD_USER_MODE_ONLY. Every replacement goes through the kernel's MMU notifiers, so KVM keeps no old entry.
- * 2. Device threads of our own write with plain stores or read(2): as 1. Direct I/O is different: pages are pinned, then
- *    written by the device without looking at page tables. Such pages are marked busy under the chunk's lock before they
- *    are handed to the kernel, until it is complete; busy pages are not frozen, mapped over or discarded. Pinning for a
- *    write breaks the copy on write first, so a pool page is never what a device writes to.
- * 3. Only pages that have bit 57 after the freeze count as frozen. A hole does not get it (before 6.4 there is nothing
- *    to set it in, and we do not ask for markers), so it can be filled at any time.
- * 4. Page-out by another process (memd) may take a frozen page at any time. Bit 57 stays in the swap entry, and a read, the
- *    comparison, brings back the same content with it. Replacing or dropping discards the swap entry too. A page that is
- *    swapped when the pagemap is read is left alone only since reading it would cost more than it frees. Sampling is page-out.
- * 5. Discards (balloon, reporting) and a second scanner take the same lock: they wait for freeze_end, which waits for nobody.
- *    A thread that holds the lock touches no guest page but frozen ones for reading, which never waits for a thaw. Hence no
- *    cycle: a writer waits for the lock's holder, and the holder waits for the disk at most (4).
- * 6. Our own exchange of mappings is atomic to faults: mmap(MAP_FIXED) replaces under mmap_lock. No fault sees a gap.
- * 7. A woken waiter may have been asleep across a remap. The kernel does not wake it when a mapping goes away, therefore the wake
- *    is always explicit and covers everything that was protected, decided or not.
- * 8. Bits that must not stay behind: anonymous pages lose the protection with the page (drop, map). MADV_DONTNEED in a
- *    pool mapping leaves a marker in the page table that would stop the next writer for ever: restore leaves the page
- *    in the set to be thawed. munmap drops markers, so mapping over needs no thaw.
- * 9. Teardown: scanner and devices are stopped before guest_ram_free; a process that is killed takes the userfaultfd with
- *    it, which wakes all waiters, since nobody else holds it.
+ * 1. Guest writes, vCPUs. They fault and wait. When woken, the fault is taken anew: in a new
+ *    mapping of Q it is an ordinary copy on write, in a hole a fresh zero page, in a thawed page a
+ *    write. Writes that KVM does itself (emulated stores, page table bits, clock, steal time) go
+ *    through the same page tables (get_user_pages, copy_to_user) and wait like it; hence no
+ *    UFFD_USER_MODE_ONLY. Every replacement goes through the kernel's MMU notifiers, so KVM keeps
+ *    no old entry.
+ * 2. Device threads of our own write with plain stores or read(2): as 1. Direct I/O is different:
+ *    pages are pinned, then written by the device without looking at page tables. Such pages are
+ *    marked busy under the chunk's lock before they are handed to the kernel, until it is complete;
+ *    busy pages are not frozen, mapped over or discarded. Pinning for a write breaks the copy on
+ *    write first, so a pool page is never what a device writes to.
+ * 3. Only pages that have bit 57 after the freeze count as frozen. A hole does not get it (before
+ *    6.4 there is nothing to set it in, and we do not ask for markers), so it can be filled at any
+ *    time.
+ * 4. Page-out by another process (memd) may take a frozen page at any time. Bit 57 stays in the
+ *    swap entry, and a read, the comparison, brings back the same content with it. Replacing or
+ *    dropping discards the swap entry too. A page that is swapped when the pagemap is read is left
+ *    alone only since reading it would cost more than it frees. Sampling is page-out.
+ * 5. Discards (balloon, reporting) and a second scanner take the same lock: they wait for
+ *    freeze_end, which waits for nobody. A thread that holds the lock touches no guest page but
+ *    frozen ones for reading, which never waits for a thaw. Hence no cycle: a writer waits for the
+ *    lock's holder, and the holder waits for the disk at most (4).
+ * 6. Our own exchange of mappings is atomic to faults: mmap(MAP_FIXED) replaces under mmap_lock. No
+ *    fault sees a gap.
+ * 7. A woken waiter may have been asleep across a remap. The kernel does not wake it when a mapping
+ *    goes away, therefore the wake is always explicit and covers everything that was protected,
+ *    decided or not.
+ * 8. Bits that must not stay behind: anonymous pages lose the protection with the page (drop, map).
+ *    MADV_DONTNEED in a pool mapping leaves a marker in the page table that would stop the next
+ *    writer for ever: restore leaves the page in the set to be thawed. munmap drops markers, so
+ *    mapping over needs no thaw.
+ * 9. Teardown: scanner and devices are stopped before guest_ram_free; a process that is killed
+ *    takes the userfaultfd with it, which wakes all waiters, since nobody else holds it.
+ * 10. Q stays what it is: a reference to its slot is granted before it is mapped, and is given back
+ *    only after the mapping is gone, or when this process has ended (JOIN of pool-proto.h). The
+ *    pool writes and punches slots that nobody holds, and nobody else can write its files.
  *
- * What it costs: two flushes a run (freeze, replace), so pages that are close together are frozen as one span; each
- * writer of a frozen page stands still until freeze_end, so the caller freezes late. UFFDIO_WRITEPROTECT is called once a
- * mapping, since kernels before 6.3 refuse a range over several.
+ * What it costs: two flushes a run (freeze, replace), so pages that are close together are frozen
+ * as one span; each writer of a frozen page stands still until freeze_end, so the caller freezes
+ * late. UFFDIO_WRITEPROTECT is called once a mapping, since kernels before 6.3 refuse a range over
+ * several.
  */
 #include "dedup/freeze.h"
 
@@ -51,8 +65,8 @@
 #include "memd/base/pagemap.h"
 
 /*
- * Asked pages at most this far apart are frozen by one call: a call costs a flush, a page in between 20 to 50 ns and whoever
- * writes it meanwhile.
+ * Asked pages at most this far apart are frozen by one call: a call costs a flush, a page in
+ * between 20 to 50 ns and whoever writes it meanwhile.
  */
 #define SPAN_GAP_PAGES 4
 
@@ -115,9 +129,9 @@ static int write_protect(const struct freeze *f, unsigned i, unsigned n, uint64_
 }
 
 /*
- * Protects or thaws [i, i + n), one mapping as far as we know. Where the kernel kept two anonymous ones apart that we
- * take for one, it may refuse the whole: then page by page. A page that cannot even then was never registered (out of
- * memory): it is not frozen, and bit 57 says so.
+ * Protects or thaws [i, i + n), one mapping as far as we know. Where the kernel kept two anonymous
+ * ones apart that we take for one, it may refuse the whole: then page by page. A page that cannot
+ * even then was never registered (out of memory): it is not frozen, and bit 57 says so.
  */
 static void protect_span(const struct freeze *f, unsigned i, unsigned n, uint64_t mode)
 {
@@ -127,7 +141,10 @@ static void protect_span(const struct freeze *f, unsigned i, unsigned n, uint64_
 		write_protect(f, j, 1, mode);
 }
 
-/* A pool mapping is registered when one of its broken pages is frozen for the first time: all of it in this chunk. */
+/*
+ * A pool mapping is registered when one of its broken pages is frozen for the first time: all of it
+ * in this chunk.
+ */
 static int register_pool_mapping(const struct freeze *f, unsigned i)
 {
 	unsigned first = i, end = i + 1;
@@ -161,7 +178,10 @@ static unsigned freeze_span(struct freeze *f, const uint64_t *asked, unsigned i)
 {
 	unsigned end = i + 1;
 
-	/* In a pool mapping most pages are the pool's own: only what was asked for is protected there. */
+	/*
+	 * In a pool mapping most pages are the pool's own: only what was asked for is protected
+	 * there.
+	 */
 	if (meta_of(f, i) & META_POOL) {
 		if (!(meta_of(f, i) & META_REGISTERED) && register_pool_mapping(f, i) < 0)
 			return end;
@@ -225,7 +245,10 @@ int freeze_map(struct freeze *f, unsigned i, unsigned n, int fd, uint64_t offset
 
 	if (!all_frozen(f, i, n))
 		return -EINVAL;
-	/* Not MADV_DONTFORK as anonymous RAM: the VMM never forks, and a call a mapping is a third of its cost. */
+	/*
+	 * Not MADV_DONTFORK as anonymous RAM: the VMM never forks, and a call a mapping is a third
+	 * of its cost.
+	 */
 	r = guest_ram_map_over(host_of(f, i), n * PAGE_BYTES, 0, fd, offset);
 	if (r < 0)
 		return r;

@@ -1,11 +1,13 @@
 /*
- * Freeze, decide, then map, drop or thaw: how a guest page is exchanged for an equal one while the guest runs. The
- * argument why nothing is lost is in freeze.c. The order of calls is
+ * Freeze, decide, then map, drop or thaw: how a guest page is exchanged for an equal one while the
+ * guest runs. The argument why nothing is lost is in freeze.c. The order of calls is
  *
- *   freeze_begin, freeze_pages, { decide by reading; freeze_map, freeze_drop, freeze_restore } ..., freeze_end
+ *   freeze_begin, freeze_pages, { decide by reading; freeze_map, freeze_drop, freeze_restore } ...,
+ *   freeze_end
  *
- * for one 2 MiB chunk; between begin and end the chunk is locked, and the caller reads frozen pages only, does not
- * write any guest page, does not wait for anybody, and is quick: whoever writes a frozen page stands still.
+ * for one 2 MiB chunk; between begin and end the chunk is locked, and the caller reads frozen pages
+ * only, does not write any guest page, does not wait for anybody, and is quick: whoever writes a
+ * frozen page stands still.
  */
 #pragma once
 
@@ -25,12 +27,15 @@ struct freeze {
 	uint64_t entries[CHUNK_PAGES]; /* of the pagemap */
 };
 
-/* Locks the chunk that page lies in. -EOPNOTSUPP when pages cannot be frozen here (nothing to end then). */
+/*
+ * Locks the chunk that page lies in. -EOPNOTSUPP when pages cannot be frozen here (nothing to end
+ * then).
+ */
 int freeze_begin(struct freeze *f, struct guest_ram *ram, uint64_t page);
 /*
- * Freezes the pages whose bits are set in `wanted`, and says in f->frozen which of them are frozen now. Not frozen are
- * busy pages, holes, swapped pages and pages that are (unbroken) the pool's. Neighbours that were not asked for may be
- * held up too. Once between begin and end.
+ * Freezes the pages whose bits are set in `wanted`, and says in f->frozen which of them are frozen
+ * now. Not frozen are busy pages, holes, swapped pages and pages that are (unbroken) the pool's.
+ * Neighbours that were not asked for may be held up too. Once between begin and end.
  */
 void freeze_pages(struct freeze *f, const uint64_t wanted[FREEZE_WORDS]);
 static inline bool freeze_is_frozen(const struct freeze *f, unsigned i)
@@ -39,13 +44,17 @@ static inline bool freeze_is_frozen(const struct freeze *f, unsigned i)
 }
 
 /*
- * Each of the three takes pages [i, i + n), n > 0, all of them in f->frozen (-EINVAL otherwise, and for an i + n beyond the
- * chunk), which leave it. On failure nothing is changed and the pages are thawed at the end.
+ * Each of the three takes pages [i, i + n), n > 0, all of them in f->frozen (-EINVAL otherwise, and
+ * for an i + n beyond the chunk), which leave it. On failure nothing is changed and the pages are
+ * thawed at the end.
  *
- * freeze_map: they equal the pool's slots from `slot` on, all of one file, which lie in fd from offset on: maps these over
- * them. The caller holds a reference for each slot, which the RAM takes over. -ENOMEM: too many mappings.
- * freeze_drop: they are zero: holes from now on. -ENOMEM: too many mappings (only for pages in pool mappings).
- * freeze_restore: they were broken by a write in a pool mapping, and equal the slot that is mapped there again: back to it.
+ * freeze_map: they equal the pool's slots from `slot` on, all of one file, which lie in fd from
+ * offset on: maps these over them. The caller holds a reference for each slot, which the RAM takes
+ * over. -ENOMEM: too many mappings.
+ * freeze_drop: they are zero: holes from now on. -ENOMEM: too many mappings (only for pages in pool
+ * mappings).
+ * freeze_restore: they were broken by a write in a pool mapping, and equal the slot that is mapped
+ * there again: back to it.
  */
 int freeze_map(struct freeze *f, unsigned i, unsigned n, int fd, uint64_t offset, uint32_t slot);
 int freeze_drop(struct freeze *f, unsigned i, unsigned n);
@@ -55,7 +64,7 @@ int freeze_restore(struct freeze *f, unsigned i, unsigned n);
 void freeze_end(struct freeze *f);
 
 /*
- * The slot that is mapped at a page, whether or not it was written since; false when the mapping is anonymous or of
- * a pool that is gone. No lock needed.
+ * The slot that is mapped at a page, whether or not it was written since; false when the mapping is
+ * anonymous or of a pool that is gone. No lock needed.
  */
 bool freeze_slot_of(const struct guest_ram *ram, uint64_t page, uint32_t *ret_slot);

@@ -1,6 +1,6 @@
 /*
- * What guest-ram.c and freeze.c share and nobody else may see: the two of them are the only code that takes guest pages
- * away or puts others in their place.
+ * What guest-ram.c and freeze.c share and nobody else may see: the two of them are the only code
+ * that takes guest pages away or puts others in their place.
  */
 #pragma once
 
@@ -14,20 +14,24 @@
 #include "memd/base/pool-proto.h"
 
 /*
- * Meta of a page, 32 bits. META_POOL: the mapping at this page is of the pool, at the slot in the low bits, whether or not
- * the guest has written since (the pagemap tells). Otherwise the mapping is anonymous, and the low bits say what a hole
- * there is. Written under the chunk's lock; read without it by the census.
+ * Meta of a page, 32 bits. META_POOL: the mapping at this page is of the pool, at the slot in the
+ * low bits, whether or not the guest has written since (the pagemap tells). Otherwise the mapping
+ * is anonymous, and the low bits say what a hole there is. Written under the chunk's lock; read
+ * without it by the census.
  */
 #define META_POOL	(UINT32_C(1) << 31)
 #define META_REGISTERED (UINT32_C(1) << 30) /* pool mapping known to the userfaultfd */
-#define META_ORPHAN	(UINT32_C(1) << 29) /* of a pool that is gone: there is nobody to release to */
+#define META_ORPHAN	(UINT32_C(1) << 29) /* of a pool that is gone: nobody to release to */
 #define META_SLOT_MASK	(META_ORPHAN - 1)
 #define META_WHY_MASK	UINT32_C(3) /* enum hole_reason */
 #define META_FREED	(UINT32_C(1) << 2) /* was backed when it was given */
 
 struct guest_ram_chunk {
 	pthread_mutex_t
-		lock; /* from freeze to wake; never held while guest memory is accessed that may be frozen */
+		/*
+		 * from freeze to wake; never held while guest memory is accessed that may be frozen
+		 */
+		lock;
 	uint32_t n_busy; /* sum of busy[] over its pages */
 };
 
@@ -40,7 +44,8 @@ struct guest_ram {
 	int pagemap_fd;
 	_Atomic uint32_t *meta; /* n_pages */
 	uint16_t *
-		busy; /* n_pages, under the chunk's lock; costs memory only where there is direct I/O */
+		/* n_pages, under the chunk's lock; costs memory only where there is direct I/O */
+		busy;
 	struct guest_ram_chunk *chunks; /* n_chunks */
 	_Atomic int64_t mappings; /* recounted by each census */
 
@@ -56,30 +61,36 @@ static inline uint32_t guest_ram_meta(const struct guest_ram *ram, uint64_t page
 }
 
 /*
- * Sets the meta of n pages of one chunk, from `first` on, and keeps the count of mappings. With META_POOL the slot grows
- * with the page. References that the old meta held are noted for release. Under the chunk's lock.
+ * Sets the meta of n pages of one chunk, from `first` on, and keeps the count of mappings. With
+ * META_POOL the slot grows with the page. References that the old meta held are noted for release.
+ * Under the chunk's lock.
  */
 void guest_ram_set_meta(struct guest_ram *ram, uint64_t first, uint64_t n, uint32_t meta);
 /* Only adds META_REGISTERED. */
 void guest_ram_set_registered(struct guest_ram *ram, uint64_t first, uint64_t n);
 
 /*
- * mmap(MAP_FIXED) of readable and writable private pages over live guest RAM. The system call itself: the thread
- * sanitizer takes libc's mmap for a write of all those bytes, and would call every access of a guest's page a race.
+ * mmap(MAP_FIXED) of readable and writable private pages over live guest RAM. The system call
+ * itself: the thread sanitizer takes libc's mmap for a write of all those bytes, and would call
+ * every access of a guest's page a race.
  */
 static inline int guest_ram_map_over(
 	uint8_t *address, uint64_t bytes, int flags, int fd, uint64_t offset)
 {
 	return syscall(SYS_mmap, address, bytes, PROT_READ | PROT_WRITE,
 		       MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED | flags, fd, offset) == -1
-		? -errno
-		: 0;
+		       ? -errno
+		       : 0;
 }
 
 /*
- * Puts fresh anonymous memory over n pages that lie in pool mappings, with all that guest RAM needs. Meta is the caller's
- * to set. -ENOMEM when the kernel's limit of mappings is reached: nothing has changed then. Under the chunk's lock.
+ * Puts fresh anonymous memory over n pages that lie in pool mappings, with all that guest RAM
+ * needs. Meta is the caller's to set. -ENOMEM when the kernel's limit of mappings is reached:
+ * nothing has changed then. Under the chunk's lock.
  */
 int guest_ram_map_anonymous(struct guest_ram *ram, uint64_t first, uint64_t n);
-/* Registers [address, address + bytes) for write protection with the guest's userfaultfd. Any errno of UFFDIO_REGISTER. */
+/*
+ * Registers [address, address + bytes) for write protection with the guest's userfaultfd. Any errno
+ * of UFFDIO_REGISTER.
+ */
 int guest_ram_register(const struct guest_ram *ram, uint8_t *address, uint64_t bytes);

@@ -1,9 +1,10 @@
 /*
- * Guest RAM: its ranges, what each page is, busy pages, discarding, the census. Never reads or writes what is in a page,
- * and never decides which pages to share.
+ * Guest RAM: its ranges, what each page is, busy pages, discarding, the census. Never reads or
+ * writes what is in a page, and never decides which pages to share.
  *
- * RAM gets MADV_NOHUGEPAGE: mapping over or dropping a part of a huge page frees nothing until the kernel splits it, so as
- * long as sharing does not choose between "wholly, split, or left alone" small pages are the ones that save memory.
+ * RAM gets MADV_NOHUGEPAGE: mapping over or dropping a part of a huge page frees nothing until the
+ * kernel splits it, so as long as sharing does not choose between "wholly, split, or left alone"
+ * small pages are the ones that save memory.
  */
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
@@ -25,8 +26,9 @@
 #endif
 
 /*
- * PAGEFAULT_FLAG_WP (5.7) freezes anonymous memory, WP_HUGETLBFS_SHMEM (5.19) COW-broken pages of pool mappings. Not
- * UFFD_USER_MODE_ONLY: KVM itself must wait too. Needs CAP_SYS_PTRACE, the sysctl, or access to /dev/userfaultfd (6.1).
+ * PAGEFAULT_FLAG_WP (5.7) freezes anonymous memory, WP_HUGETLBFS_SHMEM (5.19) COW-broken pages of
+ * pool mappings. Not UFFD_USER_MODE_ONLY: KVM itself must wait too. Needs CAP_SYS_PTRACE, the
+ * sysctl, or access to /dev/userfaultfd (6.1).
  */
 static int open_uffd(void)
 {
@@ -62,7 +64,10 @@ static int prepare_anonymous(const struct guest_ram *ram, uint8_t *host, uint64_
 {
 	if (madvise(host, bytes, MADV_DONTFORK) < 0)
 		return -errno;
-	/* Absent in kernels without transparent huge pages; names (5.17) are for people who read maps. */
+	/*
+	 * Absent in kernels without transparent huge pages; names (5.17) are for people who read
+	 * maps.
+	 */
 	madvise(host, bytes, MADV_NOHUGEPAGE);
 	prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, host, bytes, "memd-ram");
 	return ram->uffd < 0 ? 0 : guest_ram_register(ram, host, bytes);
@@ -239,7 +244,10 @@ uint8_t *guest_ram_page_ptr(const struct guest_ram *ram, uint64_t page)
 	return range->host + (page - range->first_page) * PAGE_BYTES;
 }
 
-/* Adds by (+1 or -1) to the busy count of pages [page, page + n) of one chunk. -EBUSY when a count would overflow. */
+/*
+ * Adds by (+1 or -1) to the busy count of pages [page, page + n) of one chunk. -EBUSY when a count
+ * would overflow.
+ */
 static int add_busy(struct guest_ram *ram, uint64_t page, uint64_t n, int by)
 {
 	struct guest_ram_chunk *chunk = &ram->chunks[page / CHUNK_PAGES];
@@ -312,7 +320,10 @@ static bool is_boundary(uint32_t before, uint32_t after)
 	return after != before + 1 || (after & META_SLOT_MASK) % POOL_FILE_PAGES == 0;
 }
 
-/* Mappings that begin at pages [first, first + n]; the last one may be of the next chunk (then it may be out of date). */
+/*
+ * Mappings that begin at pages [first, first + n]; the last one may be of the next chunk (then it
+ * may be out of date).
+ */
 static int64_t count_boundaries(const struct guest_ram *ram, uint64_t first, uint64_t n)
 {
 	int64_t count = 0;
@@ -403,7 +414,9 @@ int guest_ram_map_anonymous(struct guest_ram *ram, uint64_t first, uint64_t n)
 
 	if (r < 0)
 		return r;
-	/* What fails here costs sharing, not the guest: a page that cannot be frozen is left alone. */
+	/*
+	 * What fails here costs sharing, not the guest: a page that cannot be frozen is left alone.
+	 */
 	prepare_anonymous(ram, host, n * PAGE_BYTES);
 	return 0;
 }
@@ -507,8 +520,8 @@ int guest_ram_pagemap(const struct guest_ram *ram, uint64_t page, uint64_t n, ui
 }
 
 /*
- * A present page of no file that is mapped more than once is the kernel's zero page (guests are never forked): it is what
- * a read of a hole leaves behind.
+ * A present page of no file that is mapped more than once is the kernel's zero page (guests are
+ * never forked): it is what a read of a hole leaves behind.
  */
 static void count_page(struct guest_ram_census *c, uint32_t meta, uint64_t entry)
 {

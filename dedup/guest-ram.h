@@ -1,10 +1,11 @@
 /*
- * A guest's RAM as this process holds it: anonymous memory in a few ranges, and for each 4 KiB page what we
- * made of it (private, mapped from the pool, a hole and why). Everything that takes a page away or puts another
- * one in its place goes through here, under the lock of its 2 MiB chunk; devices announce direct I/O as busy.
+ * A guest's RAM as this process holds it: anonymous memory in a few ranges, and for each 4 KiB page
+ * what we made of it (private, mapped from the pool, a hole and why). Everything that takes a page
+ * away or puts another one in its place goes through here, under the lock of its 2 MiB chunk;
+ * devices announce direct I/O as busy.
  *
- * Page numbers ("page") count over all ranges in order of gpa, without the gaps: 0..n_pages-1. A 2 MiB chunk of page
- * numbers never crosses a range, since ranges are multiples of 2 MiB.
+ * Page numbers ("page") count over all ranges in order of gpa, without the gaps: 0..n_pages-1. A 2
+ * MiB chunk of page numbers never crosses a range, since ranges are multiples of 2 MiB.
  */
 #pragma once
 
@@ -44,10 +45,11 @@ struct guest_ram_layout {
 };
 
 /*
- * Maps the ranges: private anonymous, MADV_DONTFORK, named "memd-ram" (PR_SET_VMA_ANON_NAME), MADV_NOHUGEPAGE (see
- * guest-ram.c), 2 MiB aligned with a guard page at either end, registered with a userfaultfd of its own in write-protect mode (synchronous, no handler:
- * see freeze.c). Without userfaultfd (-EPERM, -ENOSYS) sharing is off and guest_ram_can_freeze() says false.
- * -EINVAL for a bad layout, -ENOMEM. Free with guest_ram_free.
+ * Maps the ranges: private anonymous, MADV_DONTFORK, named "memd-ram" (PR_SET_VMA_ANON_NAME),
+ * MADV_NOHUGEPAGE (see guest-ram.c), 2 MiB aligned with a guard page at either end, registered with
+ * a userfaultfd of its own in write-protect mode (synchronous, no handler: see freeze.c). Without
+ * userfaultfd (-EPERM, -ENOSYS) sharing is off and guest_ram_can_freeze() says false. -EINVAL for a
+ * bad layout, -ENOMEM. Free with guest_ram_free.
  */
 int guest_ram_new(
 	const struct guest_ram_layout *layout, size_t n, struct guest_ram **ret, struct error *e);
@@ -59,9 +61,10 @@ uint64_t guest_ram_pages(const struct guest_ram *ram);
 bool guest_ram_can_freeze(const struct guest_ram *ram);
 
 /*
- * Host pointer to [gpa, gpa + bytes) when all of it lies in one range, else NULL. bytes 0: NULL. The pointer stays
- * valid for the life of the RAM (what is behind it changes). Threads that access it may wait in the kernel while a page
- * is frozen, so no thread that accesses guest memory may hold a chunk lock.
+ * Host pointer to [gpa, gpa + bytes) when all of it lies in one range, else NULL. bytes 0: NULL.
+ * The pointer stays valid for the life of the RAM (what is behind it changes). Threads that access
+ * it may wait in the kernel while a page is frozen, so no thread that accesses guest memory may
+ * hold a chunk lock.
  */
 void *guest_ram_ptr(const struct guest_ram *ram, gpa_t gpa, uint64_t bytes);
 /* The page number that gpa lies in; false when it is not RAM. */
@@ -70,27 +73,33 @@ bool guest_ram_page_of(const struct guest_ram *ram, gpa_t gpa, uint64_t *ret_pag
 uint8_t *guest_ram_page_ptr(const struct guest_ram *ram, uint64_t page);
 
 /*
- * Direct I/O: from busy to done the pages of [gpa, gpa + bytes) are neither frozen, mapped over nor discarded. Busy is
- * taken before the range is handed to the kernel, done after completion; it counts as a write. Nests. -EFAULT when the
- * range is not RAM. busy waits (briefly, bounded by one freeze) for a chunk that is being decided.
+ * Direct I/O: from busy to done the pages of [gpa, gpa + bytes) are neither frozen, mapped over nor
+ * discarded. Busy is taken before the range is handed to the kernel, done after completion; it
+ * counts as a write. Nests. -EFAULT when the range is not RAM. busy waits (briefly, bounded by one
+ * freeze) for a chunk that is being decided.
  */
 int guest_ram_busy(struct guest_ram *ram, gpa_t gpa, uint64_t bytes);
 void guest_ram_done(struct guest_ram *ram, gpa_t gpa, uint64_t bytes);
 
 /*
- * The guest gave pages back (balloon, reporting) or they are zero: makes [page, page + n_pages) holes that read as
- * zeros, one discard per anonymous stretch, a fresh anonymous mapping where pool pages were mapped (whose references are
- * noted for release, see guest_ram_take_released). Busy pages are left as they are. *ret_calls (may be NULL) += number
- * of discarding system calls. -EINVAL when the range is not RAM.
+ * The guest gave pages back (balloon, reporting) or they are zero: makes [page, page + n_pages)
+ * holes that read as zeros, one discard per anonymous stretch, a fresh anonymous mapping where pool
+ * pages were mapped (whose references are noted for release, see guest_ram_take_released). Busy
+ * pages are left as they are. *ret_calls (may be NULL) += number of discarding system calls.
+ * -EINVAL when the range is not RAM.
  */
 int guest_ram_discard(struct guest_ram *ram, uint64_t page, uint64_t n_pages, enum hole_reason why,
 	uint64_t *ret_calls);
 
 /*
- * Takes up to max noted references out of the list: slots whose mapping is gone, for POOL_RELEASE. Returns how many.
+ * Takes up to max noted references out of the list: slots whose mapping is gone, for POOL_RELEASE.
+ * Returns how many.
  */
 size_t guest_ram_take_released(struct guest_ram *ram, uint32_t *ret_slots, size_t max);
-/* The pool is gone or another one: what is mapped stays valid, but its references are nobody's any more. */
+/*
+ * The pool is gone or another one: what is mapped stays valid, but its references are nobody's any
+ * more.
+ */
 void guest_ram_orphan_slots(struct guest_ram *ram);
 
 /* The guest takes ballooned pages back (deflate): they are ordinary untouched holes again. */
@@ -106,10 +115,19 @@ struct guest_ram_census {
 	uint64_t broken_pages; /* of private and swapped: in a pool mapping, written since */
 	uint64_t mappings; /* virtual memory areas the RAM consists of, as we made them */
 };
-/* Virtual memory areas the RAM consists of, as of the last census and what was done since. Any thread. */
+/*
+ * Virtual memory areas the RAM consists of, as of the last census and what was done since. Any
+ * thread.
+ */
 uint64_t guest_ram_mappings(const struct guest_ram *ram);
-/* The pagemap of n pages (memd/base/pagemap.h), which lie in one chunk. Touches no page, takes no lock. */
+/*
+ * The pagemap of n pages (memd/base/pagemap.h), which lie in one chunk. Touches no page, takes no
+ * lock.
+ */
 int guest_ram_pagemap(
 	const struct guest_ram *ram, uint64_t page, uint64_t n, uint64_t *ret_entries);
-/* Takes no lock, so a scanner that waits for memory does not hold it up: a page that changes meanwhile counts as either. */
+/*
+ * Takes no lock, so a scanner that waits for memory does not hold it up: a page that changes
+ * meanwhile counts as either.
+ */
 int guest_ram_census(struct guest_ram *ram, struct guest_ram_census *ret);

@@ -6,8 +6,9 @@
 #include "memd/base/units.h"
 
 /*
- * Reads race with guests on purpose, which the thread sanitizer must not call a bug of ours: plain loops instead of the
- * memcmp that it intercepts. 64 bytes a step, without branches in it: the compiler makes vector code of that.
+ * Reads race with guests on purpose, which the thread sanitizer must not call a bug of ours: plain
+ * loops instead of the memcmp that it intercepts. 64 bytes a step, without branches in it: the
+ * compiler makes vector code of that.
  */
 #define RACES_WITH_GUESTS __attribute__((no_sanitize("thread")))
 #define STEP_WORDS	  8

@@ -1,6 +1,6 @@
 /*
- * Questions and answers on a non-blocking socket. While it waits, for an answer or for room to ask, it takes in whatever
- * the pool says: two ends that both wait for room would wait for ever.
+ * Questions and answers on a non-blocking socket. While it waits, for an answer or for room to ask,
+ * it takes in whatever the pool says: two ends that both wait for room would wait for ever.
  */
 #include "dedup/pool-client.h"
 
@@ -84,7 +84,10 @@ static int on_notify(struct pool_client *c, const struct ipc_message *m)
 }
 
 #define ANSWERED 1
-/* Receives one message. 0: something unasked, or nothing there; ANSWERED: the answer of that type to our last question. */
+/*
+ * Receives one message. 0: something unasked, or nothing there; ANSWERED: the answer of that type
+ * to our last question.
+ */
 static int receive(struct pool_client *c, uint16_t answer_type)
 {
 	int r = ipc_recv(c->fd, c->message);

@@ -1,7 +1,8 @@
 /*
- * A member's end of the pool's protocol (memd/base/pool-proto.h): one thread, one question at a time. The pool is not
- * believed more than it must be: files that could shrink under us are refused, slots outside of them too. What it says is
- * equal the caller compares before it maps. Any error ends the connection: free the client.
+ * A member's end of the pool's protocol (memd/base/pool-proto.h): one thread, one question at a
+ * time. The pool is not believed more than it must be: files that could shrink under us are
+ * refused, slots outside of them too. What it says is equal the caller compares before it maps. Any
+ * error ends the connection: free the client.
  */
 #pragma once
 
@@ -14,29 +15,39 @@
 struct pool_client;
 
 /*
- * Joins over a connected socket, which is taken over (closed on failure too). pidfd: of this process, the caller's; the pool
- * keeps what this process holds until it has ended, whatever becomes of the connection. -EPROTO for an answer that makes no
- * sense, -ETIMEDOUT, -EPIPE, -ENOMEM.
+ * Joins over a connected socket, which is taken over (closed on failure too). pidfd: of this
+ * process, the caller's; the pool keeps what this process holds until it has ended, whatever
+ * becomes of the connection. -EPROTO for an answer that makes no sense, -ETIMEDOUT, -EPIPE,
+ * -ENOMEM.
  */
 int pool_client_new(int fd, int pidfd, struct pool_client **ret);
 /* What is mapped over guest RAM stays valid. NULL is allowed. */
 void pool_client_free(struct pool_client *c);
 DEFINE_CLEANUP(struct pool_client *, pool_client_free)
 
-/* n: 1..POOL_LOOKUP_MAX. ret_slots[i]: a slot with a reference, POOL_SLOT_NONE or POOL_SLOT_HINTED. Errors as above. */
+/*
+ * n: 1..POOL_LOOKUP_MAX. ret_slots[i]: a slot with a reference, POOL_SLOT_NONE or POOL_SLOT_HINTED.
+ * Errors as above.
+ */
 int pool_client_lookup(
 	struct pool_client *c, const struct pool_lookup *queries, size_t n, uint32_t *ret_slots);
 
-/* Where the caller puts the i-th of up to POOL_INSERT_MAX pages before pool_client_insert: saves a copy. */
+/*
+ * Where the caller puts the i-th of up to POOL_INSERT_MAX pages before pool_client_insert: saves a
+ * copy.
+ */
 uint8_t *pool_client_insert_page(struct pool_client *c, size_t i);
-/* n: 1..POOL_INSERT_MAX. ret_slots[i]: a slot with a reference, or POOL_SLOT_NONE: there is no room. */
+/*
+ * n: 1..POOL_INSERT_MAX. ret_slots[i]: a slot with a reference, or POOL_SLOT_NONE: there is no
+ * room.
+ */
 int pool_client_insert(struct pool_client *c, size_t n, uint32_t *ret_slots);
 /* Gives one reference back for each; n: 0..POOL_LOOKUP_MAX. */
 int pool_client_release(struct pool_client *c, const uint32_t *slots, size_t n);
 
 /*
- * The page in a slot that was granted, to compare with; NULL when the pool never sent the file. *ret_fd (the client's) and
- * *ret_offset: where it is to be mapped from.
+ * The page in a slot that was granted, to compare with; NULL when the pool never sent the file.
+ * *ret_fd (the client's) and *ret_offset: where it is to be mapped from.
  */
 const uint8_t *pool_client_slot(
 	const struct pool_client *c, uint32_t slot, int *ret_fd, uint64_t *ret_offset);

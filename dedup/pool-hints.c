@@ -1,4 +1,7 @@
-/* Sets of WAYS hints each: a hash can lie in one set only, and a full set loses its oldest. Grows to its bound, no further. */
+/*
+ * Sets of WAYS hints each: a hash can lie in one set only, and a full set loses its oldest. Grows
+ * to its bound, no further.
+ */
 #include "dedup/pool-hints.h"
 
 #include <stdlib.h>

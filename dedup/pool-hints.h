@@ -1,5 +1,6 @@
 /*
- * Who offered which hash first (Waldspurger 2002, 4.2: hint frames): bounded, the oldest give way. A hint is worth nothing by
+ * Who offered which hash first (Waldspurger 2002, 4.2: hint frames): bounded, the oldest give way.
+ * A hint is worth nothing by
  * itself: when somebody else offers the same hash the page is inserted, and the first one is told.
  */
 #pragma once
@@ -30,8 +31,8 @@ void pool_hints_done(struct pool_hints *h);
 void pool_hints_tick(struct pool_hints *h);
 
 /*
- * True when somebody else, or the same member with another page, offered this hash before; that hint stays. Otherwise the
- * offer is noted (refreshed). Without memory it is forgotten.
+ * True when somebody else, or the same member with another page, offered this hash before; that
+ * hint stays. Otherwise the offer is noted (refreshed). Without memory it is forgotten.
  */
 bool pool_hints_offer(struct pool_hints *h, uint64_t hash, uint16_t member, uint32_t page);
 /* Takes the hint for a hash out. False when there is none. */

@@ -1,4 +1,7 @@
-/* Linear probing, deletion by shifting back: no tombstones, so a table never wears out. Knows nothing of pages. */
+/*
+ * Linear probing, deletion by shifting back: no tombstones, so a table never wears out. Knows
+ * nothing of pages.
+ */
 #include "dedup/pool-index.h"
 
 #include <errno.h>
@@ -13,7 +16,10 @@ static pthread_once_t secret_once = PTHREAD_ONCE_INIT;
 
 static void choose_secret(void)
 {
-	/* Fails only before the kernel's generator is ready; the address space is random by then, too. */
+	/*
+	 * Fails only before the kernel's generator is ready; the address space is random by then,
+	 * too.
+	 */
 	if (getrandom(secret, sizeof(secret), GRND_NONBLOCK) != sizeof(secret))
 		secret[0] = (uintptr_t)&secret ^ (uintptr_t)malloc;
 	secret[1] |= 1;

@@ -1,7 +1,7 @@
 /*
- * An open-addressing table from 64-bit keys to 32-bit values, several values a key allowed: the pool's index (hash of a
- * page -> slot), and a member's references (slot -> how many). Keys may be chosen by a hostile member, so where they lie
- * depends on a secret of the process.
+ * An open-addressing table from 64-bit keys to 32-bit values, several values a key allowed: the
+ * pool's index (hash of a page -> slot), and a member's references (slot -> how many). Keys may be
+ * chosen by a hostile member, so where they lie depends on a secret of the process.
  */
 #pragma once
 
@@ -25,7 +25,10 @@ struct pool_index {
 void pool_index_done(struct pool_index *x);
 /* -ENOMEM: nothing was added. Pointers into the table are void then on. */
 int pool_index_add(struct pool_index *x, uint64_t key, uint32_t value);
-/* The first entry of key, or the next one after `entry`; NULL when there is none (any more). Valid until the next change. */
+/*
+ * The first entry of key, or the next one after `entry`; NULL when there is none (any more). Valid
+ * until the next change.
+ */
 struct pool_index_entry *pool_index_find(const struct pool_index *x, uint64_t key);
 struct pool_index_entry *pool_index_next(
 	const struct pool_index *x, const struct pool_index_entry *entry);

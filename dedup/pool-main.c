@@ -1,6 +1,7 @@
 /*
- * memd-pool: the pool of one trust group in a process of its own. Started by memd with a listening socket; runs until
- * SIGTERM or SIGINT. Holds no mapping of what it stores, and no file but the socket and its memfds.
+ * memd-pool: the pool of one trust group in a process of its own. Started by memd with a listening
+ * socket; runs until SIGTERM or SIGINT. Holds no mapping of what it stores, and no file but the
+ * socket and its memfds.
  */
 #include <getopt.h>
 #include <signal.h>

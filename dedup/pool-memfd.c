@@ -1,4 +1,7 @@
-/* Slots of one memfd. It is never mapped: pages go in by pwrite and come out by pread, so no member can make us fault. */
+/*
+ * Slots of one memfd. It is never mapped: pages go in by pwrite and come out by pread, so no member
+ * can make us fault.
+ */
 #include "dedup/pool-memfd.h"
 
 #include <fcntl.h>
@@ -118,7 +121,10 @@ void pool_memfd_trim(struct pool_memfd *f)
 			continue;
 		while (i + n < POOL_FILE_PAGES && bit_get(f->stale, i + n))
 			n++;
-		/* What fails here costs memory, nothing else: the slots are free, and written before they are used. */
+		/*
+		 * What fails here costs memory, nothing else: the slots are free, and written
+		 * before they are used.
+		 */
 		fallocate(f->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
 			(off_t)(i * PAGE_BYTES), (off_t)(n * PAGE_BYTES));
 		for (uint32_t j = i; j < i + n; j++)

@@ -1,6 +1,7 @@
 /*
- * One file of the pool: POOL_FILE_PAGES slots in a memfd, which are used, and which only wait to be punched. Extents of
- * slots are handed to one member at a time, so that pages it inserts one after the other lie in a row.
+ * One file of the pool: POOL_FILE_PAGES slots in a memfd, which are used, and which only wait to be
+ * punched. Extents of slots are handed to one member at a time, so that pages it inserts one after
+ * the other lie in a row.
  */
 #pragma once
 
@@ -32,8 +33,9 @@ struct pool_memfd {
 };
 
 /*
- * memfd of full size without memory, mode 0400, sealed against resizing, and a second descriptor that cannot write. Not
- * F_SEAL_FUTURE_WRITE: that would forbid us to write and to punch, too. Any errno.
+ * memfd of full size without memory, mode 0400, sealed against resizing, and a second descriptor
+ * that cannot write. Not F_SEAL_FUTURE_WRITE: that would forbid us to write and to punch, too. Any
+ * errno.
  */
 int pool_memfd_new(struct pool_memfd **ret);
 void pool_memfd_free(struct pool_memfd *f);
@@ -45,7 +47,9 @@ bool pool_memfd_find_free(const struct pool_memfd *f, uint32_t *ret_i);
 /* An extent that nobody uses or fills. */
 bool pool_memfd_find_extent(const struct pool_memfd *f, uint32_t *ret_extent);
 
-/* Writes 4 KiB to a free slot and takes it. Any errno of pwrite (-ENOSPC, -ENOMEM): it stays free. */
+/*
+ * Writes 4 KiB to a free slot and takes it. Any errno of pwrite (-ENOSPC, -ENOMEM): it stays free.
+ */
 int pool_memfd_put(struct pool_memfd *f, uint32_t i, const uint8_t *page);
 int pool_memfd_get(const struct pool_memfd *f, uint32_t i, uint8_t *ret_page);
 /* Frees a used slot; its memory goes with the next trim. */

@@ -1,18 +1,21 @@
 /*
- * The loop of memd-pool. What arrives is checked here (type, order, size) and handed to pool.c, which checks what it means.
+ * The loop of memd-pool. What arrives is checked here (type, order, size) and handed to pool.c,
+ * which checks what it means.
  *
- * Each connection has room for one reply. While that cannot be sent the connection is not read, so that a member that
- * asks and does not listen costs 16 KiB and no more. Files go before the reply that may name their slots. Notifications go
- * when nothing else waits, and hold up nothing.
+ * Each connection has room for one reply. While that cannot be sent the connection is not read, so
+ * that a member that asks and does not listen costs 16 KiB and no more. Files go before the reply
+ * that may name their slots. Notifications go when nothing else waits, and hold up nothing.
  *
  * DOC: when references come back
  *
- * A slot must not be reused while anybody maps it: he would read another page under his own address. What a member maps it
- * maps until its process ends, whatever becomes of its connection (the member closed it after an error, memd gave it another
- * one, it broke the protocol and we closed it). So a connection that ends leaves its member behind, detached, with all
- * references, until the pidfd that came with JOIN says that the process has ended; the kernel has then torn down its address
- * space. A member that sends a pidfd of some other process keeps memory from its own group for as long as that process
- * lives, within the limits of pool.c, or loses its own pages when it ends; others it cannot harm.
+ * A slot must not be reused while anybody maps it: he would read another page under his own
+ * address. What a member maps it maps until its process ends, whatever becomes of its connection
+ * (the member closed it after an error, memd gave it another one, it broke the protocol and we
+ * closed it). So a connection that ends leaves its member behind, detached, with all references,
+ * until the pidfd that came with JOIN says that the process has ended; the kernel has then torn
+ * down its address space. A member that sends a pidfd of some other process keeps memory from its
+ * own group for as long as that process lives, within the limits of pool.c, or loses its own pages
+ * when it ends; others it cannot harm.
  */
 #include "dedup/pool-server.h"
 
@@ -100,7 +103,9 @@ static void connection_free(struct pool_server *s, struct connection *c)
 		if (c->next)
 			c->next->link = c->link;
 	}
-	/* By hand: the epoll set knows the pidfd as long as anybody has it open, also the member. */
+	/*
+	 * By hand: the epoll set knows the pidfd as long as anybody has it open, also the member.
+	 */
 	if (c->pidfd >= 0)
 		epoll_ctl(s->epoll_fd, EPOLL_CTL_DEL, c->pidfd, NULL);
 	cleanup_closep(&c->pidfd);
@@ -272,7 +277,10 @@ static int send_reply(struct pool_server *s, struct connection *c)
 {
 	int r = 0;
 
-	/* The welcome says how many files follow; to any other reply it may matter that they are there. */
+	/*
+	 * The welcome says how many files follow; to any other reply it may matter that they are
+	 * there.
+	 */
 	if (c->member && c->reply_type != POOL_WELCOME)
 		r = send_files(s, c);
 	if (r == 0)
@@ -300,7 +308,10 @@ static int send_notify(struct connection *c)
 	return 0;
 }
 
-/* Sends what waits for this connection, as far as there is room. 0, or why the connection has to go. */
+/*
+ * Sends what waits for this connection, as far as there is room. 0, or why the connection has to
+ * go.
+ */
 static int flush(struct pool_server *s, struct connection *c)
 {
 	uint32_t events = EPOLLIN;
@@ -355,7 +366,10 @@ static void serve(struct pool_server *s, struct connection *c, uint32_t events)
 		connection_close(s, c);
 }
 
-/* Out of descriptors or memory: whoever waits for us waits until the next turn, which the timeout brings. */
+/*
+ * Out of descriptors or memory: whoever waits for us waits until the next turn, which the timeout
+ * brings.
+ */
 static void accept_all(struct pool_server *s)
 {
 	int fd;
@@ -366,7 +380,9 @@ static void accept_all(struct pool_server *s)
 		s->accept_paused = watch(s, EPOLL_CTL_MOD, s->listen_fd, 0, &s->listen_fd) == 0;
 }
 
-/* Members that somebody else's insert concerns hear of it at once, not when they ask the next time. */
+/*
+ * Members that somebody else's insert concerns hear of it at once, not when they ask the next time.
+ */
 static void notify_all(struct pool_server *s)
 {
 	for (struct connection *c = s->connections, *next; c; c = next) {

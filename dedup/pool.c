@@ -1,10 +1,12 @@
 /*
- * The pool's logic: lookup, insert, release. Every slot has a count of references, each member a table of those it holds, so
- * that nobody gives back what is not its own and a member that goes gives back everything. Never trusts a member's hash.
+ * The pool's logic: lookup, insert, release. Every slot has a count of references, each member a
+ * table of those it holds, so that nobody gives back what is not its own and a member that goes
+ * gives back everything. Never trusts a member's hash.
  *
- * DOC: what a hostile member can do. It reads what its group shares, that is what sharing means. It fills the pool up to its
- * limit of slots, offers hashes that push out others' hints, or inserts pages that collide with others' hashes on purpose
- * (at most COLLISIONS_MAX a hash): others then share less, and are wrong never, since they compare before they map.
+ * DOC: what a hostile member can do. It reads what its group shares, that is what sharing means. It
+ * fills the pool up to its limit of slots, offers hashes that push out others' hints, or inserts
+ * pages that collide with others' hashes on purpose (at most COLLISIONS_MAX a hash): others then
+ * share less, and are wrong never, since they compare before they map.
  */
 #include "dedup/pool.h"
 
@@ -277,7 +279,10 @@ static bool find_slot(struct pool *p, struct pool_member *m, uint32_t *ret_slot)
 	return false;
 }
 
-/* Looks for a slot that holds exactly this page. 1 and *ret_slot, 0 for none, -ENOSPC for too many collisions. */
+/*
+ * Looks for a slot that holds exactly this page. 1 and *ret_slot, 0 for none, -ENOSPC for too many
+ * collisions.
+ */
 static int find_equal(struct pool *p, uint64_t hash, const uint8_t *page, uint32_t *ret_slot)
 {
 	_Alignas(64) uint8_t present[PAGE_BYTES];
@@ -298,7 +303,10 @@ static int find_equal(struct pool *p, uint64_t hash, const uint8_t *page, uint32
 	return n_different < COLLISIONS_MAX ? 0 : -ENOSPC;
 }
 
-/* Tells whoever offered this hash before. Full or without memory: it finds the page in its next pass. */
+/*
+ * Tells whoever offered this hash before. Full or without memory: it finds the page in its next
+ * pass.
+ */
 static void notify_hint(struct pool *p, uint64_t hash)
 {
 	struct pool_hint hint;

@@ -3,23 +3,25 @@
  *
  * DOC: which pages, in which order, and why
  *
- * Zero pages come first: they are known by their first bytes, cost no mapping, and are dropped whatever the pool says.
- * Then pages of a pool mapping that were written and hold the old content again: back to it without a new mapping.
- * All others are hashed and offered.
+ * Zero pages come first: they are known by their first bytes, cost no mapping, and are dropped
+ * whatever the pool says. Then pages of a pool mapping that were written and hold the old content
+ * again: back to it without a new mapping. All others are hashed and offered.
  *
- * KSM takes a page only after it has seen the same checksum twice. Here a page is offered at once when it is new, since
- * a comparison under the freeze decides and not the hash: a page that changes after all costs a lookup and a thaw, not a wrong
- * page. A page that was seen before and has changed since is volatile and waits until two passes agree.
+ * KSM takes a page only after it has seen the same checksum twice. Here a page is offered at once
+ * when it is new, since a comparison under the freeze decides and not the hash: a page that changes
+ * after all costs a lookup and a thaw, not a wrong page. A page that was seen before and has
+ * changed since is volatile and waits until two passes agree.
  *
- * Nobody sends a page before somebody else has offered the same hash (hints, pool-hints.h), so a group without equal
- * pages moves no page at all.
+ * Nobody sends a page before somebody else has offered the same hash (hints, pool-hints.h), so a
+ * group without equal pages moves no page at all.
  *
- * Mappings are what is scarce (vm.max_map_count): the more are used, the longer a run of neighbouring pages with
- * neighbouring slots must be to be worth one. Runs come about since the pool fills extents in the order of insertion, and
- * each insert, lookup and exchange here goes by ascending page.
+ * Mappings are what is scarce (vm.max_map_count): the more are used, the longer a run of
+ * neighbouring pages with neighbouring slots must be to be worth one. Runs come about since the
+ * pool fills extents in the order of insertion, and each insert, lookup and exchange here goes by
+ * ascending page.
  *
- * A window is what is frozen at once: whoever writes one of its pages stands still for as long as the exchange takes,
- * so it ends after WINDOW_RUNS mappings (about 10 us each).
+ * A window is what is frozen at once: whoever writes one of its pages stands still for as long as
+ * the exchange takes, so it ends after WINDOW_RUNS mappings (about 10 us each).
  */
 #include "dedup/scan.h"
 
@@ -65,7 +67,10 @@ void scan_set_pool(struct scan *s, struct pool_client *pool)
 	s->stats.pool_attached = pool ? 1 : 0;
 }
 
-/* After an answer that was an error: the pool closes its end with ours, and takes all references back. */
+/*
+ * After an answer that was an error: the pool closes its end with ours, and takes all references
+ * back.
+ */
 static void lose_pool(struct scan *s)
 {
 	s->n_unwanted = 0;
@@ -82,7 +87,10 @@ static void send_unwanted(struct scan *s)
 	s->n_unwanted = 0;
 }
 
-/* At most once a candidate, so there is always room; sent after the exchange, since pages may be frozen now. */
+/*
+ * At most once a candidate, so there is always room; sent after the exchange, since pages may be
+ * frozen now.
+ */
 static void give_back(struct scan *s, uint32_t slot)
 {
 	s->unwanted[s->n_unwanted++] = slot;
@@ -107,7 +115,10 @@ static void add(struct scan *s, uint64_t page, enum scan_fate fate, uint64_t has
 		(struct scan_candidate){.page = (uint32_t)page, .fate = fate, .hash = hash};
 }
 
-/* Present, of nobody's file, and not the kernel's zero page. Anything else is not read: it would come in from swap, or be made. */
+/*
+ * Present, of nobody's file, and not the kernel's zero page. Anything else is not read: it would
+ * come in from swap, or be made.
+ */
 static bool is_private(uint64_t entry)
 {
 	const uint64_t must = PAGEMAP_PRESENT | PAGEMAP_EXCLUSIVE;
@@ -250,7 +261,9 @@ static size_t run_length(const struct scan *s, size_t i, size_t end)
 	return n;
 }
 
-/* Whether all that can be done with a run is too dear: it would cost mappings that there are not. */
+/*
+ * Whether all that can be done with a run is too dear: it would cost mappings that there are not.
+ */
 static bool is_too_short(
 	const struct scan *s, const struct scan_candidate *c, size_t n, size_t shortest)
 {

@@ -1,6 +1,6 @@
 /*
- * What a scanner does with a batch of pages: find candidates, ask the pool, exchange. No thread, no clock, no waiting but
- * for the pool's answers: scanner.c decides when and how much.
+ * What a scanner does with a batch of pages: find candidates, ask the pool, exchange. No thread, no
+ * clock, no waiting but for the pool's answers: scanner.c decides when and how much.
  */
 #pragma once
 
@@ -30,13 +30,18 @@ struct scan {
 	struct pool_client *pool; /* NULL: none, or none any more; owned */
 	uint64_t mappings_max; /* the RAM may consist of so many */
 	/*
-	 * 16 bits of each page's last hash, 0 for never seen or mapped: 0.05 % of the RAM. A page that differs is volatile and not
-	 * offered. A change that goes unseen (1 in 65536) costs a useless offer.
+	 * 16 bits of each page's last hash, 0 for never seen or mapped: 0.05 % of the RAM. A page
+	 * that differs is volatile and not offered. A change that goes unseen (1 in 65536) costs a
+	 * useless offer.
 	 */
 	uint16_t *checksums;
 	struct scanner_stats stats;
 	uint64_t
-		changes; /* pages found new, written, or to be exchanged: 0 more in a pass means a quiet guest */
+		/*
+		 * pages found new, written, or to be exchanged: 0 more in a pass means a quiet
+		 * guest
+		 */
+		changes;
 
 	size_t n;
 	struct scan_candidate candidates[SCAN_BATCH_PAGES]; /* by page, ascending */
@@ -54,14 +59,19 @@ void scan_free(struct scan *s);
 DEFINE_CLEANUP(struct scan *, scan_free)
 
 /*
- * Another pool, or none (NULL): the references to the former are nobody's any more. What is mapped stays.
+ * Another pool, or none (NULL): the references to the former are nobody's any more. What is mapped
+ * stays.
  */
 void scan_set_pool(struct scan *s, struct pool_client *pool);
 
 /*
- * Scans pages [page, page + n), whole chunks, at most SCAN_BATCH_PAGES: drops zero pages, and with SCANNER_SHARE restores broken
- * ones and maps what the pool has. When the pool fails it is set to NULL as by scan_set_pool.
+ * Scans pages [page, page + n), whole chunks, at most SCAN_BATCH_PAGES: drops zero pages, and with
+ * SCANNER_SHARE restores broken ones and maps what the pool has. When the pool fails it is set to
+ * NULL as by scan_set_pool.
  */
 void scan_pages(struct scan *s, uint64_t page, uint64_t n, enum scanner_mode mode);
-/* Maps pages that the pool said it has got by now. Returns how many it looked at; there may be more. */
+/*
+ * Maps pages that the pool said it has got by now. Returns how many it looked at; there may be
+ * more.
+ */
 size_t scan_notified(struct scan *s);

@@ -3,11 +3,12 @@
  *
  * DOC: pace
  *
- * Two limits, whichever is slower. CPU: a bucket of thread CPU time that fills with max_cpu_bp of the time that passes and
- * holds at most BURST_US; each batch takes out what it cost, and while the bucket is empty the thread sleeps. Time: pages
- * of a pass are due evenly over target_time_us. A pass that found nothing changed is followed by a rest that doubles up to
- * REST_MAX_US, so that a quiet guest costs next to nothing. Notifications of the pool (a page that this guest offered
- * has arrived) are worth most and are served at once, as far as the CPU limit allows.
+ * Two limits, whichever is slower. CPU: a bucket of thread CPU time that fills with max_cpu_bp of
+ * the time that passes and holds at most BURST_US; each batch takes out what it cost, and while the
+ * bucket is empty the thread sleeps. Time: pages of a pass are due evenly over target_time_us. A
+ * pass that found nothing changed is followed by a rest that doubles up to REST_MAX_US, so that a
+ * quiet guest costs next to nothing. Notifications of the pool (a page that this guest offered has
+ * arrived) are worth most and are served at once, as far as the CPU limit allows.
  */
 #include "dedup/scanner.h"
 
@@ -24,14 +25,14 @@
 #include "memd/base/fd.h"
 #include "memd/base/overflow.h"
 
-#define BURST_US    20000
-#define REST_MIN_US (100 * US_PER_MS)
-#define REST_MAX_US (5 * US_PER_S)
-#define FOREVER_US  (3600 * US_PER_S)
-#define BP_ONE	    10000
-#define MAP_COUNT   65530 /* the kernel's default of vm.max_map_count */
-#define MAP_COUNT_OTHERS                                                                           \
-	8192 /* left to libraries, stacks, pool files, and to holes that discards make in pool mappings */
+#define BURST_US	 20000
+#define REST_MIN_US	 (100 * US_PER_MS)
+#define REST_MAX_US	 (5 * US_PER_S)
+#define FOREVER_US	 (3600 * US_PER_S)
+#define BP_ONE		 10000
+#define MAP_COUNT	 65530 /* the kernel's default of vm.max_map_count */
+/* Left to libraries, stacks, pool files, and to holes that discards make in pool mappings. */
+#define MAP_COUNT_OTHERS 8192
 
 struct scanner {
 	struct guest_ram *ram;

@@ -1,6 +1,7 @@
 /*
- * The sharing scanner of one guest: one thread that looks for zero pages and for pages that the trust group's pool
- * holds, within a CPU budget, and maps or drops them (freeze, decide, then map, drop or thaw: freeze.c).
+ * The sharing scanner of one guest: one thread that looks for zero pages and for pages that the
+ * trust group's pool holds, within a CPU budget, and maps or drops them (freeze, decide, then map,
+ * drop or thaw: freeze.c).
  */
 #pragma once
 
@@ -20,7 +21,8 @@ struct scanner_settings {
 	enum scanner_mode mode;
 	uint32_t max_cpu_bp; /* of one core */
 	uint64_t
-		target_time_us; /* one pass shall take about this long; 0: as fast as the budget allows */
+		/* one pass shall take about this long; 0: as fast as the budget allows */
+		target_time_us;
 };
 
 struct scanner_stats {
@@ -43,6 +45,9 @@ void scanner_free(struct scanner *s);
 DEFINE_CLEANUP(struct scanner *, scanner_free)
 
 void scanner_set(struct scanner *s, const struct scanner_settings *settings);
-/* Hands over a connection to memd-pool (TAKE: the scanner closes it); replaces the former. Thread safe, returns at once. */
+/*
+ * Hands over a connection to memd-pool (TAKE: the scanner closes it); replaces the former. Thread
+ * safe, returns at once.
+ */
 void scanner_attach_pool(struct scanner *s, int fd);
 void scanner_stats_read(struct scanner *s, struct scanner_stats *ret);

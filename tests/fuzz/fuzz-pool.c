@@ -1,6 +1,7 @@
 /*
- * memd-pool towards two members and the bytes they send. Each step of the input is one message: a byte that says who, of
- * which type and how broken, two bytes of size, the payload. Pages are spelled by one byte each, so that equal ones occur.
+ * memd-pool towards two members and the bytes they send. Each step of the input is one message: a
+ * byte that says who, of which type and how broken, two bytes of size, the payload. Pages are
+ * spelled by one byte each, so that equal ones occur.
  */
 #include <stddef.h>
 #include <stdint.h>

@@ -1,8 +1,9 @@
 /*
- * Sharing with real vCPUs: guests that write common, unique and zero pages and verify every word, one memd-pool, scanners
- * without any limit, and page-out of all guests' memory to a zram of our own at the same time. The second test runs
- * memd-vmm without the freeze (thaw-early.c): then a guest must see wrong words, or the first one proves nothing.
- * MEMD_TORTURE_PAGES sets how many pages are to be verified.
+ * Sharing with real vCPUs: guests that write common, unique and zero pages and verify every word,
+ * one memd-pool, scanners without any limit, and page-out of all guests' memory to a zram of our
+ * own at the same time. The second test runs memd-vmm without the freeze (thaw-early.c): then a
+ * guest must see wrong words, or the first one proves nothing. MEMD_TORTURE_PAGES sets how many
+ * pages are to be verified.
  */
 #include <fcntl.h>
 #include <inttypes.h>
@@ -216,6 +217,12 @@ static void vcpus_see_nothing_while_pages_are_exchanged(void **state)
 	if (t->has_thread)
 		assert_true(swapped > 0);
 }
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define HAS_SANITIZER true
+#else
+#define HAS_SANITIZER false
+#endif
 
 /* The same with thaw-early.c in the way: what is left of the primitive without the freeze. */
 static void vcpus_see_wrong_words_without_the_freeze(void **state)

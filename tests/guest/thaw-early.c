@@ -1,7 +1,7 @@
 /*
- * Preloaded into memd-vmm by one test: takes the freeze out of the sharing primitive. Before a frozen page is mapped over or
- * dropped it is thawed, and writers have a moment; then all goes on as if it had been frozen still. Raw system calls, since
- * it stands in for the functions of libc.
+ * Preloaded into memd-vmm by one test: takes the freeze out of the sharing primitive. Before a
+ * frozen page is mapped over or dropped it is thawed, and writers have a moment; then all goes on
+ * as if it had been frozen still. Raw system calls, since it stands in for the functions of libc.
  */
 #include <linux/userfaultfd.h>
 #include <stdarg.h>

@@ -1,7 +1,7 @@
 /*
- * A swap device for one test: zram of its own, compressed by lzo-rle, taken away again however the test ends. A child
- * process waits on a pipe until the test is gone (killed too), and then cleans up. Needs root; a test that cannot have it
- * says so and goes on without.
+ * A swap device for one test: zram of its own, compressed by lzo-rle, taken away again however the
+ * test ends. A child process waits on a pipe until the test is gone (killed too), and then cleans
+ * up. Needs root; a test that cannot have it says so and goes on without.
  */
 #pragma once
 
@@ -101,7 +101,10 @@ static inline void zram_swap_done(struct zram_swap *z)
 	*z = ZRAM_SWAP_NONE;
 }
 
-/* Swap of that many bytes on a zram device of our own. Negative errno: there is none, nothing to undo. */
+/*
+ * Swap of that many bytes on a zram device of our own. Negative errno: there is none, nothing to
+ * undo.
+ */
 static inline int zram_swap_init(struct zram_swap *z, uint64_t bytes)
 {
 	_cleanup_free_ char *text = NULL;

@@ -1,8 +1,9 @@
 /*
- * Everything at once, on one guest's RAM: writers that verify every word they wrote, direct I/O into busy pages, discards,
- * page-out, and a sharer that maps, drops and restores as fast as it can. A page that ever holds what its owner did not
- * write is counted. The second test leaves the freeze out (it thaws at once): it must see corruption, or the first one
- * proves nothing. MEMD_TORTURE_MS sets how long each runs.
+ * Everything at once, on one guest's RAM: writers that verify every word they wrote, direct I/O
+ * into busy pages, discards, page-out, and a sharer that maps, drops and restores as fast as it
+ * can. A page that ever holds what its owner did not write is counted. The second test leaves the
+ * freeze out (it thaws at once): it must see corruption, or the first one proves nothing.
+ * MEMD_TORTURE_MS sets how long each runs.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -35,7 +36,10 @@
 #define IO_PAGES_MAX 4
 #define PAGE_WORDS   (PAGE_BYTES / sizeof(uint64_t))
 
-/* Guest memory is written by some and read by others at the same time on purpose: not the sanitizer's business. */
+/*
+ * Guest memory is written by some and read by others at the same time on purpose: not the
+ * sanitizer's business.
+ */
 #define GUEST_ACCESS __attribute__((no_sanitize("thread"), noinline))
 
 struct torture {
@@ -56,7 +60,10 @@ struct thread {
 	pthread_t id;
 	unsigned number;
 	uint64_t random;
-	/* What each page of this owner must hold: content, and one word that was changed since (PAGE_WORDS: none). */
+	/*
+	 * What each page of this owner must hold: content, and one word that was changed since
+	 * (PAGE_WORDS: none).
+	 */
 	uint64_t content[RAM_PAGES];
 	uint32_t word[RAM_PAGES];
 };
@@ -70,7 +77,10 @@ static uint64_t random_next(uint64_t *state)
 	return *state * UINT64_C(0x2545f4914f6cdd1d);
 }
 
-/* Content 0 is the zero page, 1..POOL_SLOTS the pool's slots, everything above is unique. Word 0 names it. */
+/*
+ * Content 0 is the zero page, 1..POOL_SLOTS the pool's slots, everything above is unique. Word 0
+ * names it.
+ */
 static uint64_t content_word(uint64_t content, unsigned i)
 {
 	if (content == 0)
@@ -252,7 +262,10 @@ enum fate {
 	FATE_RESTORE,
 };
 
-/* What a page looks like. Asked twice, before the freeze and under it: only the second answer counts. */
+/*
+ * What a page looks like. Asked twice, before the freeze and under it: only the second answer
+ * counts.
+ */
 static enum fate judge(const struct torture *t, uint64_t page, uint32_t *ret_slot)
 {
 	const uint8_t *p = guest_ram_page_ptr(t->ram, page);

@@ -1,4 +1,7 @@
-/* Claims about the sharing primitive, one at a time; all at once with threads is test-freeze-torture.c. */
+/*
+ * Claims about the sharing primitive, one at a time; all at once with threads is
+ * test-freeze-torture.c.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

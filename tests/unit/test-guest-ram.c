@@ -216,7 +216,10 @@ static void refuses_more_direct_io_than_it_can_count(void **state)
 	assert_int_equal(census(ram).private_pages, 0);
 }
 
-/* The kernel is asked to read there, so that a missing guard page is a failed claim and not a crash. */
+/*
+ * The kernel is asked to read there, so that a missing guard page is a failed claim and not a
+ * crash.
+ */
 static void has_guard_pages_at_both_ends(void **state)
 {
 	struct guest_ram *ram = *state;

@@ -36,7 +36,10 @@ static void sees_every_single_byte(void **state)
 	assert_true(page_hash(a) == hash);
 }
 
-/* Members of different versions share one pool: the hash is part of the protocol. The library itself says so. */
+/*
+ * Members of different versions share one pool: the hash is part of the protocol. The library
+ * itself says so.
+ */
 static void hashes_as_the_protocol_says(void **state)
 {
 	assert_true(page_hash(a) == UINT64_C(0x93d76fe148c689ba));

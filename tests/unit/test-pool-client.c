@@ -1,4 +1,7 @@
-/* Claims about a member towards a pool that lies: the connection ends, nothing is mapped, nothing crashes. */
+/*
+ * Claims about a member towards a pool that lies: the connection ends, nothing is mapped, nothing
+ * crashes.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

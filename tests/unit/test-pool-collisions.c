@@ -1,6 +1,6 @@
 /*
- * Claims about equal hashes of different pages. The hash here is the first word of the page: this program has its own
- * page-hash, which the linker takes instead of the library's.
+ * Claims about equal hashes of different pages. The hash here is the first word of the page: this
+ * program has its own page-hash, which the linker takes instead of the library's.
  */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,4 +1,7 @@
-/* Claims about memd-pool towards members that break the protocol or do not listen: they lose their connection, nobody else does. */
+/*
+ * Claims about memd-pool towards members that break the protocol or do not listen: they lose their
+ * connection, nobody else does.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -166,8 +169,8 @@ static void assert_closed(struct world *w, unsigned who)
 }
 
 /*
- * The bad one's connection is closed, and its references are back when its process has ended; the good one is served as
- * before.
+ * The bad one's connection is closed, and its references are back when its process has ended; the
+ * good one is served as before.
  */
 static void assert_only_bad_is_gone(struct world *w)
 {
@@ -230,7 +233,10 @@ static void closes_on_messages_that_make_no_sense(void **state)
 	}
 }
 
-/* What a member maps it maps until its process ends: a slot that is reused earlier puts wrong bytes under its guest. */
+/*
+ * What a member maps it maps until its process ends: a slot that is reused earlier puts wrong bytes
+ * under its guest.
+ */
 static void keeps_what_a_living_process_holds_when_its_connection_ends(void **state)
 {
 	struct world *w = *state;
@@ -330,7 +336,10 @@ static void answers_statistics_without_join(void **state)
 	assert_int_equal(IPC_PAYLOAD(w->answer, struct pool_stats)->pages_used, 1);
 }
 
-/* Asks without reading answers until nothing goes any more: that stops it and nobody else; when it listens again all is there. */
+/*
+ * Asks without reading answers until nothing goes any more: that stops it and nobody else; when it
+ * listens again all is there.
+ */
 static void a_member_that_does_not_listen_stops_only_itself(void **state)
 {
 	static const struct pool_lookup queries[POOL_LOOKUP_MAX];

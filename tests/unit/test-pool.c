@@ -1,4 +1,7 @@
-/* Claims about the pool's logic, without sockets: slots, references, hints, limits; and about the tables it is made of. */
+/*
+ * Claims about the pool's logic, without sockets: slots, references, hints, limits; and about the
+ * tables it is made of.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -198,7 +201,10 @@ static void a_member_that_goes_gives_back_everything(void **state)
 	assert_int_equal(lookup(g->pool, g->a, 1, 0), shared);
 }
 
-/* In a row, also when another member inserts in between, and when a slot that was in use before is taken again. */
+/*
+ * In a row, also when another member inserts in between, and when a slot that was in use before is
+ * taken again.
+ */
 static void pages_inserted_one_after_the_other_lie_in_a_row(void **state)
 {
 	struct group *g = *state;
@@ -319,7 +325,10 @@ static void members_get_files_they_can_only_read(void **state)
 	assert_int_equal(status, 0);
 }
 
-/* Against a plain array; few keys, so that runs, several values a key, growing and shrinking all occur. */
+/*
+ * Against a plain array; few keys, so that runs, several values a key, growing and shrinking all
+ * occur.
+ */
 static void the_index_is_a_multimap(void **state)
 {
 	enum { KEYS = 300 };

@@ -1,4 +1,7 @@
-/* Claims about scanning and sharing: scanners of real guest RAM, and a real pool server in a thread of this process. */
+/*
+ * Claims about scanning and sharing: scanners of real guest RAM, and a real pool server in a thread
+ * of this process.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -243,7 +246,10 @@ static void equal_pages_of_two_guests_are_held_once(void **state)
 		assert_int_equal(census(w->ram[i]).private_pages, 0);
 		assert_holds(w->ram[i], i ? 20 : 10, 800, 1000);
 	}
-	/* 800 pages over two chunks, in slots in a row: two mappings, or one more at a border of extents */
+	/*
+	 * 800 pages over two chunks, in slots in a row: two mappings, or one more at a border of
+	 * extents
+	 */
 	assert_in_range(census(w->ram[1]).mappings, 3, 5);
 	assert_int_equal(w->scan[1]->stats.pages_inserted, 800);
 	wait_for_pool(w);
