@@ -9,7 +9,6 @@
 #include "memd/sample.h"
 
 #include <fcntl.h>
-#include <string.h>
 #include <sys/mman.h>
 
 #include "memd/base/clock.h"
@@ -31,9 +30,10 @@ int sample_process_new(pid_t pid, int pidfd, const struct vmm_range *ranges, uin
 	p->pid = pid;
 	p->pagemap_fd = -1;
 	p->n_ranges = n_ranges;
-	memcpy(p->ranges, ranges, n_ranges * sizeof(*ranges));
-	for (uint32_t i = 0; i < n_ranges; i++)
+	for (uint32_t i = 0; i < n_ranges; i++) {
+		p->ranges[i] = ranges[i];
 		p->n_regions += (uint32_t)(ranges[i].bytes / CHUNK_BYTES);
+	}
 	p->pidfd = fcntl(pidfd, F_DUPFD_CLOEXEC, 3);
 	r = p->pidfd < 0 ? -errno : (p->pagemap_fd = pagemap_open(pid));
 	if (r < 0) {

@@ -1,0 +1,179 @@
+#!/usr/bin/env bash
+# memd with real guests on a private bus: bad input gets a clear error and changes nothing, a killed guest leaves the
+# others and a ledger that is right, an operator's target is followed, and nothing is left when memd ends.
+
+# shellcheck disable=SC2317 # functions are called through claim
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+# shellcheck source=tests/tap.sh
+. tests/tap.sh
+build=${MEMD_BUILD:-build/debug}
+build=$(realpath "$build")
+work=$(mktemp -d)
+cgroup=memd-test-$$
+export MEMD_BUS=unix:path=$work/bus
+
+memctl() {
+	timeout 40 "$build/memd/memctl" "$@"
+}
+
+cleanup() {
+	local pid
+	for pid in $(cat "$work"/*.pid 2>/dev/null) $(pids_of_guests); do kill -9 "$pid" 2>/dev/null || true; done
+	find /sys/fs/cgroup -depth -type d -path "*/$cgroup*" -exec rmdir {} \; 2>/dev/null || true
+	rm -rf "$work"
+}
+trap cleanup EXIT
+
+# Guests and pools that run: memd removes its note of a process when that has ended.
+pids_of_guests() {
+	find "$work/run" -name '*.pid' -exec cut -d' ' -f1 {} + 2>/dev/null || true
+}
+
+# until_true SECONDS COMMAND...
+until_true() {
+	local end=$((SECONDS + $1))
+	shift
+	until "$@" >/dev/null 2>&1; do
+		[ $SECONDS -lt $end ] || return 1
+		sleep 0.2
+	done
+}
+
+# property PATH INTERFACE NAME: the bare value.
+property() {
+	dbus-send --bus="$MEMD_BUS" --dest=org.memd1 --print-reply=literal "$1" org.freedesktop.DBus.Properties.Get \
+		string:"$2" string:"$3" | sed 's/^ *variant *//; s/^\(uint64\|uint32\|boolean\) *//; s/ *$//'
+}
+
+host() {
+	property /org/memd1 org.memd1.Manager "$1"
+}
+
+guest() {
+	property "/org/memd1/guest/$1" org.memd1.Guest "$2"
+}
+
+# host_above NAME N, guest_above GUEST NAME N
+host_above() {
+	[ "$(host "$1")" -gt "$2" ]
+}
+
+guest_above() {
+	[ "$(guest "$1" "$2")" -gt "$3" ]
+}
+
+is_gone() {
+	! guest "$1" State
+}
+
+start_guest() {
+	memctl start "$1" Memory=64M VCpus=1 ShareGroup=test Kernel="$build/tests/guest/memd-guest" \
+		CommandLine="seed=$2 common_mib=8 unique_mib=12 zero_mib=8 rewrite_per_s=20"
+}
+
+refused_with() {
+	local pattern=$1 before after
+	shift
+	before=$(memctl --json list)
+	if memctl "$@" >"$work/refused" 2>&1; then
+		echo "was not refused"
+		return 1
+	fi
+	after=$(memctl --json list)
+	cat "$work/refused"
+	grep -q -- "$pattern" "$work/refused" && [ "$(grep -c '"name"' <<<"$before")" = "$(grep -c '"name"' <<<"$after")" ]
+}
+
+comes_up() {
+	mkdir -p "$work/guests.d"
+	printf '[Host]\nHostMemoryBudget=512M\nTickInterval=500ms\nCgroupName=%s\n[Share]\nShareScanTargetTime=2s\n' \
+		"$cgroup" >"$work/memd.conf"
+	dbus-daemon --config-file=tests/private-bus.conf --address="$MEMD_BUS" --nofork >"$work/dbus.log" 2>&1 &
+	echo $! >"$work/bus.pid" # a claim runs in a subshell: what it shall leave it writes down
+	until_true 20 test -S "$work/bus" || return 1
+	"$build/memd/memd" --config "$work/memd.conf" --guests-dir "$work/guests.d" --bus "$MEMD_BUS" \
+		--runtime-dir "$work/run" --state-dir "$work/state" >"$work/memd.log" 2>&1 </dev/null &
+	echo $! >"$work/memd.pid"
+	until_true 20 memctl status
+}
+
+guests_run() {
+	start_guest a 1 && start_guest b 2 && start_guest c 3 &&
+		[ "$(guest a State)$(guest b State)$(guest c State)" = runningrunningrunning ]
+}
+
+figures_are_right() {
+	host LedgerMismatchBasisPoints
+	[ "$(host LedgerMismatchBasisPoints)" -le 200 ]
+}
+
+bad_configuration_names_file_and_line() {
+	printf '[Host]\nHostMemoryBudgett=1G\n' >"$work/bad.conf"
+	if "$build/memd/memd" --config "$work/bad.conf" --check >"$work/check" 2>&1; then return 1; fi
+	cat "$work/check"
+	grep -q "bad.conf:2" "$work/check"
+}
+
+sharing_begins() {
+	until_true 60 host_above SavedSharingBytes 8388608
+}
+
+killed_guest_leaves_the_others() {
+	timeout 60 dbus-monitor --address "$MEMD_BUS" "type='signal',member='GuestRemoved'" >"$work/signals" 2>&1 &
+	echo $! >"$work/monitor.pid"
+	until_true 10 test -s "$work/signals" || return 1
+	kill -9 "$(guest b Pid)"
+	until_true 20 is_gone b || return 1
+	until_true 20 host_above Ticks $(($(host Ticks) + 1)) || return 1
+	echo "configured $(host ConfiguredBytes), mismatch $(host LedgerMismatchBasisPoints)"
+	cat "$work/signals"
+	[ "$(host ConfiguredBytes)" = $((2 * 64 * 1024 * 1024)) ] && [ "$(host NGuests)" = 2 ] &&
+		[ "$(guest a State)$(guest c State)" = runningrunning ] && figures_are_right &&
+		until_true 10 grep -q "signal 9" "$work/signals"
+}
+
+balloon_follows_the_target() {
+	memctl set-target a 32M && until_true 60 guest_above a BalloonBytes 0
+}
+
+objects_can_be_read() {
+	dbus-send --bus="$MEMD_BUS" --dest=org.memd1 --print-reply=literal /org/memd1 \
+		org.freedesktop.DBus.Introspectable.Introspect >"$work/introspect"
+	cat "$work/introspect"
+	grep -q 'arg type="a{ss}" name="settings"' "$work/introspect" &&
+		grep -q 'arg type="s" name="reason"' "$work/introspect"
+}
+
+memd_ends() {
+	local pid
+	pid=$(cat "$work/memd.pid")
+	kill -TERM "$pid"
+	timeout 60 tail --pid="$pid" -f /dev/null
+}
+
+nothing_is_left() {
+	local left
+	left=$(pids_of_guests; find /sys/fs/cgroup -type d -path "*/$cgroup*" 2>/dev/null; find "$work/run" -type s)
+	echo "$left"
+	[ -z "$left" ]
+}
+
+claim bad_configuration_names_file_and_line bad_configuration_names_file_and_line
+claim memd_comes_up comes_up
+claim guests_run guests_run
+claim second_guest_of_the_name_is_refused refused_with "exists" start a Memory=64M Kernel=/x
+claim name_with_a_slash_is_refused refused_with "'/'" start a/b Memory=64M Kernel=/x
+claim unknown_key_is_refused refused_with "Memor" start d Memor=64M Kernel=/x
+claim overflowing_size_is_refused refused_with "Memory" start d Memory=99999999999999999999G Kernel=/x
+claim kernel_that_is_no_elf_is_refused refused_with "ELF" start d Memory=64M Kernel=/etc/passwd
+claim floors_above_the_budget_are_refused refused_with "floor" start d Memory=4G Kernel=/x
+claim target_below_the_floor_is_refused refused_with "floor" set-target a 1M
+claim target_above_the_size_is_refused refused_with "above" set-target a 1G
+claim introspection_is_readable objects_can_be_read
+claim sharing_begins sharing_begins
+claim killed_guest_leaves_the_others_and_the_ledger_right killed_guest_leaves_the_others
+claim balloon_follows_the_operators_target balloon_follows_the_target
+claim memd_ends_when_told memd_ends
+claim nothing_is_left_at_the_end nothing_is_left
+claims_done
