@@ -7,7 +7,7 @@
 
 /* Parts of the budget, in basis points. */
 #define RESERVE_BP   100 /* between the wall and the budget */
-#define NEAR_BP	     1000 /* closer than this to the budget: fast ticks */
+#define NEAR_BP	     3000 /* closer than this to the budget: fast ticks, since a fill is fast */
 #define OVER_BP	     50 /* less than this left: pause */
 #define ROOM_BP	     200 /* more than this left: resume */
 /* From a decision to its effect: one fast tick, and paging out. */
