@@ -52,7 +52,7 @@ struct scanner {
 	uint64_t pass_start_us; /* in the future: a rest */
 	uint64_t rest_us; /* after the last pass */
 	uint64_t changes; /* that had been seen when the pass began */
-	int64_t cpu_left_us; /* the bucket; negative: overdrawn */
+	int64_t cpu_left; /* the bucket, in microseconds / BP_ONE; negative: overdrawn */
 	uint64_t cpu_filled_us; /* when it was filled last */
 };
 
@@ -72,16 +72,16 @@ static void fill_bucket(struct scanner *s, uint32_t max_cpu_bp, uint64_t now_us)
 	uint64_t passed_us = u64_min(now_us - s->cpu_filled_us, US_PER_S);
 
 	s->cpu_filled_us = now_us;
-	s->cpu_left_us += (int64_t)(passed_us * max_cpu_bp / BP_ONE);
-	if (s->cpu_left_us > BURST_US)
-		s->cpu_left_us = BURST_US;
+	s->cpu_left += (int64_t)(passed_us * max_cpu_bp);
+	if (s->cpu_left > BURST_US * BP_ONE)
+		s->cpu_left = BURST_US * BP_ONE;
 }
 
 static uint64_t us_until_cpu(const struct scanner *s, uint32_t max_cpu_bp)
 {
-	if (s->cpu_left_us > 0)
+	if (s->cpu_left > 0)
 		return 0;
-	return max_cpu_bp ? (uint64_t)(1 - s->cpu_left_us) * BP_ONE / max_cpu_bp + 1 : FOREVER_US;
+	return max_cpu_bp ? (uint64_t)-s->cpu_left / max_cpu_bp + 1 : FOREVER_US;
 }
 
 static uint64_t us_until_due(const struct scanner *s, uint64_t target_time_us, uint64_t now_us)
@@ -153,7 +153,7 @@ static void turn(struct scanner *s, const struct scanner_settings *settings)
 	else if (wait_us == 0)
 		scan_batch(s, settings);
 	cpu_us = clock_thread_cpu_us() - cpu_us;
-	s->cpu_left_us -= (int64_t)cpu_us;
+	s->cpu_left -= (int64_t)(cpu_us * BP_ONE);
 	s->scan->stats.cpu_us += cpu_us;
 }
 

@@ -186,6 +186,28 @@ static void freezes_no_hole_and_no_page_of_the_pool(void **state)
 			1; /* hangs for ever when something stayed protected */
 }
 
+/*
+ * As when the kernel was out of memory for the registration, or when a hole is filled between the
+ * freeze and the look at the pagemap: the page is there, and nothing holds its writers.
+ */
+static void a_page_that_is_not_protected_is_not_frozen(void **state)
+{
+	struct world *w = *state;
+	uint8_t *p = guest_ram_page_ptr(w->ram, 1);
+
+	fill(w, 0, 3, 0);
+	assert_ptr_equal(mmap(p, PAGE_BYTES, PROT_READ | PROT_WRITE,
+				 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0),
+		p);
+	fill(w, 1, 1, 1);
+	freeze(w, 0, 3);
+	assert_true(freeze_is_frozen(&w->f, 0));
+	assert_false(freeze_is_frozen(&w->f, 1));
+	assert_true(freeze_is_frozen(&w->f, 2));
+	freeze_end(&w->f);
+	memset(guest_ram_page_ptr(w->ram, 0), 1, 3 * PAGE_BYTES); /* nobody stays held */
+}
+
 static void freezes_no_busy_page(void **state)
 {
 	struct world *w = *state;
@@ -393,6 +415,7 @@ int main(void)
 		WITH_WORLD(a_writer_that_slept_through_a_map_writes_its_own_copy),
 		WITH_WORLD(a_writer_that_slept_through_a_drop_writes_a_fresh_page),
 		WITH_WORLD(freezes_no_hole_and_no_page_of_the_pool),
+		WITH_WORLD(a_page_that_is_not_protected_is_not_frozen),
 		WITH_WORLD(freezes_no_busy_page),
 		WITH_WORLD(direct_io_waits_for_the_end),
 		WITH_WORLD(refuses_what_is_not_frozen),
