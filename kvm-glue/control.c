@@ -24,7 +24,9 @@ enum {
 	EXIT_STATUS_FAILED = 2,
 };
 
-#define CPU_MAX_BP 10000 /* one core */
+#define CPU_MAX_BP    10000 /* one core */
+#define SEND_TRIES    100
+#define SEND_RETRY_US (20 * US_PER_MS)
 
 struct control {
 	struct vmm *vmm;
@@ -46,11 +48,21 @@ static void disconnect(struct control *c)
 	c->pause_answer_due = false;
 }
 
-/* A peer that does not read its answers loses the connection: it is told everything again when it comes back. */
+/*
+ * A peer that does not read its answers loses the connection: it is told everything again when it comes back. Where the memory
+ * cgroup is full there may be no memory for the message either: that passes.
+ */
 static void reply(struct control *c, uint16_t type, uint32_t seq, const void *payload, size_t size)
 {
-	if (c->connection_fd >= 0 &&
-		ipc_send(c->connection_fd, type, seq, payload, size, NULL, 0) < 0)
+	int r = 0;
+
+	for (unsigned i = 0; i < SEND_TRIES && c->connection_fd >= 0; i++) {
+		r = ipc_send(c->connection_fd, type, seq, payload, size, NULL, 0);
+		if (r != -ENOBUFS && r != -ENOMEM)
+			break;
+		clock_sleep_us(SEND_RETRY_US);
+	}
+	if (r < 0)
 		disconnect(c);
 }
 

@@ -6,9 +6,9 @@
  * a user mode access it waits; where it does so on behalf of KVM (a cgroup v1 limit with the OOM killer disabled) it
  * cannot, and the fault fails. KVM then shows one of two things:
  *
- * - KVM_RUN fails with EFAULT or ENOMEM. Nothing was executed, so the call is repeated after a short sleep, until memd or
- *   the kernel made room. It counts as a memory wait. Only when the vCPU has not got one instruction further for
- *   STUCK_US does the guest fail, with that reason.
+ * - KVM_RUN fails with EFAULT or ENOMEM. Nothing was executed, so the call is repeated when there is memory again, which
+ *   vcpu_wait_for_memory (vcpus.c) finds out. It counts as a memory wait. Only when the vCPU has not got one instruction
+ *   further in STUCK_WAITS of them does the guest fail, with that reason.
  * - KVM's instruction emulator takes the inaccessible page for MMIO, and an exit arrives with an address that is RAM. The
  *   access is then done here, on the RAM: a user mode access, which waits in the kernel. The guest does not notice.
  */
@@ -25,11 +25,12 @@
 
 #define WAIT_FIRST_US (1 * US_PER_MS)
 #define WAIT_MAX_US   (50 * US_PER_MS)
-#define STUCK_US      (60 * US_PER_S)
+#define STUCK_WAITS                                                                                \
+	1200 /* a minute of sleeps, besides the time that memory was waited for or the guest was paused */
 
-/* Since when, and where, KVM_RUN fails for want of a page. */
+/* How often, and where, KVM_RUN failed for want of a page. */
 struct memory_wait {
-	uint64_t since_us;
+	unsigned times;
 	uint64_t sleep_us;
 	struct kvm_regs regs;
 };
@@ -153,19 +154,17 @@ static void handle_exit(struct vcpu *v)
 static bool wait_for_memory(struct vcpu *v, struct memory_wait *w)
 {
 	struct kvm_regs regs;
-	uint64_t now_us = clock_monotonic_us();
 
 	memset(&regs, 0, sizeof(regs)); /* compared whole */
 	ioctl(v->fd, KVM_GET_REGS, &regs);
-	if (w->since_us == 0 || memcmp(&regs, &w->regs, sizeof(regs)) != 0) {
-		w->regs = regs;
-		w->since_us = now_us;
-		w->sleep_us = WAIT_FIRST_US;
-	} else if (now_us - w->since_us > STUCK_US) {
-		fail(v, "no memory for a page of the guest for 60 s (is its memory cgroup full?)");
-		w->since_us = 0;
+	if (w->times++ == 0 || memcmp(&regs, &w->regs, sizeof(regs)) != 0)
+		*w = (struct memory_wait){.times = 1, .sleep_us = WAIT_FIRST_US, .regs = regs};
+	if (w->times > STUCK_WAITS) {
+		fail(v, "no memory for a page of the guest for more than a minute");
+		w->times = 0;
 	}
 	atomic_fetch_add(&v->memory_waits, 1);
+	vcpu_wait_for_memory(v);
 	if (!vcpu_gate(v, w->sleep_us))
 		return false;
 	w->sleep_us = w->sleep_us * 2 < WAIT_MAX_US ? w->sleep_us * 2 : WAIT_MAX_US;

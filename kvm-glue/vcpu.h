@@ -18,6 +18,7 @@ struct vcpu {
 	unsigned index; /* also its APIC id */
 	int fd;
 	struct kvm_run *run;
+	uint8_t *probe; /* see vcpu_wait_for_memory */
 	pthread_t thread;
 	bool thread_started;
 	/* Counted by its thread, read by anyone. */
@@ -43,6 +44,7 @@ struct vcpus {
 	pthread_cond_t changed;
 	enum vcpus_order order;
 	unsigned n_parked;
+	unsigned n_wanting; /* in vcpu_wait_for_memory: the others stand still, too */
 };
 
 struct vcpus_stats {
@@ -72,6 +74,8 @@ void vcpus_stats_read(struct vcpus *all, struct vcpus_stats *ret);
  * thread shall end.
  */
 bool vcpu_gate(struct vcpu *v, uint64_t max_us);
+/* For vcpu.c, after KVM_RUN failed for want of a page: returns when a few pages can be had, with all vCPUs standing still until then. */
+void vcpu_wait_for_memory(struct vcpu *v);
 /* For vcpu.c, after KVM_RUN was interrupted: takes the kick from the thread's queue, so that it interrupts once. */
 void vcpu_take_kick(void);
 /* The thread's function: vcpu.c. */

@@ -10,6 +10,13 @@
  * The signal is unblocked inside KVM_RUN only (KVM_SET_SIGNAL_MASK), which it ends, and is taken from the queue afterwards,
  * so no handler ever runs: its frame would go to the thread's stack, and when that is paged out and the memory cgroup (v1)
  * is full, the kernel cannot write it and ends the process with SIGSEGV.
+ *
+ * DOC: waiting for memory
+ * KVM cannot wait for a page (vcpu.c says when), a thread in user mode can: so the vCPU that had none writes a few pages of its
+ * own, the probe, and the kernel lets it go on when the cgroup has room for them. That also tells the group's owner: only a
+ * user mode fault raises the out-of-memory event of v1. The other vCPUs stand still meanwhile. They would soon fail
+ * alike, or worse: where KVM itself reads or writes guest memory (a page table, the stack of an interrupt) and has no page, it
+ * takes the guest for broken and injects a fault that no real machine would have. Seen as a triple fault.
  */
 #include "kvm-glue/vcpu.h"
 
@@ -26,6 +33,8 @@
 #include "memd/base/clock.h"
 
 #define KICK_SIGNAL SIGUSR1
+#define PROBE_PAGES 16 /* some, so that the guest gets a little further each time */
+#define PROBE_BYTES (PROBE_PAGES * PAGE_BYTES)
 
 /* Inside KVM_RUN only the kick is unblocked. */
 static int set_run_mask(int vcpu_fd, struct error *e)
@@ -67,6 +76,10 @@ static int vcpu_init(struct vcpu *v, struct vcpus *all, unsigned index, struct e
 	if (run == MAP_FAILED)
 		return error_set(e, -errno, "mapping vCPU %u: %s", index, strerror(errno));
 	v->run = run;
+	run = mmap(NULL, PROBE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (run == MAP_FAILED)
+		return error_set(e, -errno, "mapping vCPU %u: %s", index, strerror(errno));
+	v->probe = run;
 	v->run->immediate_exit = 1; /* the first order is to park */
 	r = set_run_mask(v->fd, e);
 	if (r < 0)
@@ -133,6 +146,8 @@ void vcpus_free(struct vcpus *all)
 
 		if (v->run)
 			munmap(v->run, all->vm->host->run_bytes);
+		if (v->probe)
+			munmap(v->probe, PROBE_BYTES);
 		cleanup_closep(&v->fd);
 	}
 	free(all->vcpus);
@@ -182,6 +197,19 @@ static void forgive_pause(struct vcpus *all)
 			KVM_KVMCLOCK_CTRL); /* refused by a guest without that clock */
 }
 
+/* Makes all threads but one look at the order; lock held. */
+static void kick_others(struct vcpus *all, const struct vcpu *except)
+{
+	for (unsigned i = 0; i < all->n; i++) {
+		struct vcpu *v = &all->vcpus[i];
+
+		if (v == except || !v->thread_started)
+			continue;
+		__atomic_store_n(&v->run->immediate_exit, 1, __ATOMIC_RELAXED);
+		pthread_kill(v->thread, KICK_SIGNAL);
+	}
+}
+
 void vcpus_order(struct vcpus *all, enum vcpus_order order)
 {
 	pthread_mutex_lock(&all->lock);
@@ -190,14 +218,8 @@ void vcpus_order(struct vcpus *all, enum vcpus_order order)
 	if (all->order != VCPUS_QUIT)
 		all->order = order;
 	pthread_cond_broadcast(&all->changed);
-	for (unsigned i = 0; order != VCPUS_RUN && i < all->n; i++) {
-		struct vcpu *v = &all->vcpus[i];
-
-		if (!v->thread_started)
-			continue;
-		__atomic_store_n(&v->run->immediate_exit, 1, __ATOMIC_RELAXED);
-		pthread_kill(v->thread, KICK_SIGNAL);
-	}
+	if (order != VCPUS_RUN)
+		kick_others(all, NULL);
 	pthread_mutex_unlock(&all->lock);
 }
 
@@ -211,13 +233,38 @@ bool vcpus_parked(struct vcpus *all)
 	return parked;
 }
 
-static void park(struct vcpus *all)
+/* From here on the thread does not run the guest; lock held. */
+static void stand_still(struct vcpus *all)
 {
 	if (++all->n_parked == all->n)
 		eventfd_write(all->parked_fd, 1);
+}
+
+static void park(struct vcpus *all)
+{
+	stand_still(all);
 	while (all->order == VCPUS_PARK)
 		pthread_cond_wait(&all->changed, &all->lock);
 	all->n_parked--;
+}
+
+void vcpu_wait_for_memory(struct vcpu *v)
+{
+	struct vcpus *all = v->all;
+
+	pthread_mutex_lock(&all->lock);
+	if (all->n_wanting++ == 0)
+		kick_others(all, v);
+	stand_still(all); /* a pause need not wait for memory */
+	pthread_mutex_unlock(&all->lock);
+	for (uint64_t at = 0; at < PROBE_BYTES; at += PAGE_BYTES)
+		*(volatile uint8_t *)(v->probe + at) = 1;
+	madvise(v->probe, PROBE_BYTES, MADV_DONTNEED);
+	pthread_mutex_lock(&all->lock);
+	all->n_parked--;
+	if (--all->n_wanting == 0)
+		pthread_cond_broadcast(&all->changed);
+	pthread_mutex_unlock(&all->lock);
 }
 
 bool vcpu_gate(struct vcpu *v, uint64_t max_us)
@@ -237,8 +284,12 @@ bool vcpu_gate(struct vcpu *v, uint64_t max_us)
 	while (max_us > 0 && all->order == VCPUS_RUN &&
 		pthread_cond_timedwait(&all->changed, &all->lock, &until) != ETIMEDOUT)
 		;
-	if (all->order == VCPUS_PARK)
-		park(all);
+	while (all->order == VCPUS_PARK || (all->order == VCPUS_RUN && all->n_wanting > 0)) {
+		if (all->order == VCPUS_PARK)
+			park(all);
+		else
+			pthread_cond_wait(&all->changed, &all->lock);
+	}
 	__atomic_store_n(&v->run->immediate_exit, 0, __ATOMIC_RELAXED);
 	go_on = all->order != VCPUS_QUIT;
 	pthread_mutex_unlock(&all->lock);
