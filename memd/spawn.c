@@ -26,7 +26,13 @@ static const char *const environment_kept[] = {
 	"TSAN_OPTIONS",
 	"UBSAN_OPTIONS",
 };
-#define ENVIRONMENT_MAX (ARRAY_SIZE(environment_kept) + 2)
+#define ENVIRONMENT_MAX (ARRAY_SIZE(environment_kept) + 3)
+
+/*
+ * No restartable sequences (rseq(2)): the kernel writes to them when it returns to user space, and ends the
+ * process with SIGSEGV when it cannot, as when their page is swapped and the cgroup (v1) is full.
+ */
+static char no_rseq[] = "GLIBC_TUNABLES=glibc.pthread.rseq=0";
 
 extern char **environ;
 
@@ -36,6 +42,7 @@ static void build_environment(char *ret[ENVIRONMENT_MAX])
 	size_t n = 0;
 
 	ret[n++] = path;
+	ret[n++] = no_rseq;
 	for (char **v = environ; *v; v++) {
 		for (size_t i = 0; i < ARRAY_SIZE(environment_kept) && n < ENVIRONMENT_MAX - 1;
 			i++) {

@@ -1,5 +1,5 @@
 /*
- * demo-check --bus ADDRESS --consoles DIR --zram NAME [--json]: the end of scripts/demo. Reads memd's ledger
+ * demo-check --bus ADDRESS --consoles DIR [--json]: the end of scripts/demo. Reads memd's ledger
  * and, between two readings of it, the kernel's own figures; adds up what the guests verified, from their
  * consoles; prints the summary (with --json: on stderr, and one object on stdout) and judges it.
  * Exit status: 0 as it should be, 1 not (with the reasons on stderr), 2 wrong usage. Changes nothing.
@@ -131,7 +131,7 @@ static uint32_t worst_bp(
 }
 
 /* Ledger, kernel, ledger: keeps the last ledger and the best of some tries. *ret_snapshot owns s->host. */
-static int cross_check(struct memctl *m, pid_t memd_pid, const char *zram, struct summary *s,
+static int cross_check(struct memctl *m, pid_t memd_pid, struct summary *s,
 	struct json_object **ret_snapshot, struct error *e)
 {
 	struct json_object *after = read_ledger(m);
@@ -140,7 +140,7 @@ static int cross_check(struct memctl *m, pid_t memd_pid, const char *zram, struc
 	for (unsigned i = 0; i < BRACKET_TRIES && s->mismatch_bp > MISMATCH_LIMIT_BP; i++) {
 		struct json_object *before = after;
 		uint32_t bp;
-		int r = kernel_figures_read(memd_pid, zram, &s->kernel, e);
+		int r = kernel_figures_read(memd_pid, &s->kernel, e);
 
 		if (r < 0) {
 			json_object_put(before);
@@ -307,7 +307,7 @@ static int find_memd(struct memctl *m, pid_t *ret_pid)
 }
 
 struct arguments {
-	const char *bus, *consoles, *zram;
+	const char *bus, *consoles;
 	bool json;
 };
 
@@ -316,7 +316,6 @@ static bool parse_arguments(int argc, char **argv, struct arguments *ret)
 	static const struct option options[] = {
 		{"bus", required_argument, NULL, 'b'},
 		{"consoles", required_argument, NULL, 'c'},
-		{"zram", required_argument, NULL, 'z'},
 		{"json", no_argument, NULL, 'j'},
 		{},
 	};
@@ -328,15 +327,13 @@ static bool parse_arguments(int argc, char **argv, struct arguments *ret)
 			a.bus = optarg;
 		else if (c == 'c')
 			a.consoles = optarg;
-		else if (c == 'z')
-			a.zram = optarg;
 		else if (c == 'j')
 			a.json = true;
 		else
 			return false;
 	}
 	*ret = a;
-	return a.bus && a.consoles && a.zram;
+	return a.bus && a.consoles;
 }
 
 /* Measures, says and judges. The exit status. */
@@ -351,7 +348,7 @@ static int check(struct memctl *m, const struct arguments *a, pid_t memd_pid)
 
 	if (!s.problems)
 		return 1;
-	r = cross_check(m, memd_pid, a->zram, &s, &snapshot, &e);
+	r = cross_check(m, memd_pid, &s, &snapshot, &e);
 	if (r < 0) {
 		fprintf(stderr, "demo-check: %s: %s\n", e.text, strerror(-r));
 		fclose(s.problems);
@@ -376,8 +373,7 @@ int main(int argc, char **argv)
 	int r;
 
 	if (!parse_arguments(argc, argv, &a)) {
-		fprintf(stderr,
-			"usage: demo-check --bus ADDRESS --consoles DIR --zram NAME [--json]\n");
+		fprintf(stderr, "usage: demo-check --bus ADDRESS --consoles DIR [--json]\n");
 		return 2;
 	}
 	m.bus_name = a.bus;

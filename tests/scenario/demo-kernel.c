@@ -102,26 +102,28 @@ static int add_process(const char *name, struct kernel_figures *figures, struct 
 	return 0;
 }
 
-static int read_occupied(const char *zram, uint64_t *ret_bytes, struct error *e)
+/* Nobody can say whose page compressed how: what zram occupies is split by what is swapped. */
+static int read_occupied(uint64_t swapped_bytes, uint64_t *ret_bytes, struct error *e)
 {
-	struct swap_device device = {};
-	_cleanup_free_ char *text = NULL;
-	char path[96];
-	size_t size;
-	int r;
+	_cleanup_free_ struct swap_device *devices = NULL;
+	uint64_t used_bytes = 0, occupied_bytes = 0;
+	size_t n;
+	int r = procfs_read_swaps(&devices, &n);
 
-	snprintf(path, sizeof(path), "/sys/block/%s/mm_stat", zram);
-	r = fd_read_file_at(AT_FDCWD, path, SMALL_FILE_MAX, &text, &size);
-	if (r >= 0)
-		r = procfs_parse_mm_stat(text, &device);
 	if (r < 0)
-		return error_set(e, r, "cannot read %s", path);
-	*ret_bytes = device.zram_occupied_bytes;
+		return error_set(e, r, "cannot read the swap devices");
+	for (size_t i = 0; i < n; i++) {
+		used_bytes += devices[i].used_bytes;
+		occupied_bytes += devices[i].zram_occupied_bytes;
+	}
+	if (swapped_bytes < used_bytes)
+		occupied_bytes =
+			(uint64_t)((unsigned __int128)occupied_bytes * swapped_bytes / used_bytes);
+	*ret_bytes = occupied_bytes;
 	return 0;
 }
 
-int kernel_figures_read(
-	pid_t memd_pid, const char *zram, struct kernel_figures *ret, struct error *e)
+int kernel_figures_read(pid_t memd_pid, struct kernel_figures *ret, struct error *e)
 {
 	_cleanup_closedir_ DIR *proc = opendir("/proc");
 	struct kernel_figures figures = {};
@@ -140,7 +142,7 @@ int kernel_figures_read(
 		if (r < 0)
 			return r;
 	}
-	r = read_occupied(zram, &figures.occupied_bytes, e);
+	r = read_occupied(figures.swapped_bytes, &figures.occupied_bytes, e);
 	if (r < 0)
 		return r;
 	*ret = figures;

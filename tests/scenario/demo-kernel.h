@@ -15,12 +15,12 @@ struct kernel_figures {
 		process_bytes; /* private and file memory and page tables of memd and its children */
 	uint64_t pool_bytes; /* blocks of the memfds that its children own */
 	uint64_t swapped_bytes; /* of its children, in swap */
-	uint64_t occupied_bytes; /* what the zram device takes of RAM */
+	uint64_t
+		occupied_bytes; /* what that takes of RAM in zram: by its part of what is swapped there */
 };
 
 /*
- * memd_pid and its children; zram: name of the device ("zram1"). A child that ends meanwhile is left out.
+ * Of memd and its children. A child that ends meanwhile is left out.
  * Any errno of reading; *e names the file.
  */
-int kernel_figures_read(
-	pid_t memd_pid, const char *zram, struct kernel_figures *ret, struct error *e);
+int kernel_figures_read(pid_t memd_pid, struct kernel_figures *ret, struct error *e);
