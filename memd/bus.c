@@ -404,7 +404,7 @@ static int add_objects(struct bus *b)
 	return r;
 }
 
-int bus_new(struct manager *m, const char *address, struct bus **ret, struct error *e)
+int bus_open(struct manager *m, const char *address, struct bus **ret, struct error *e)
 {
 	struct bus *b;
 	int r;
@@ -438,11 +438,11 @@ int bus_new(struct manager *m, const char *address, struct bus **ret, struct err
 	*ret = b;
 	return 0;
 fail:
-	bus_free(b);
+	bus_close(b);
 	return r;
 }
 
-void bus_free(struct bus *b)
+void bus_close(struct bus *b)
 {
 	if (!b)
 		return;

@@ -18,8 +18,8 @@ struct manager;
  * address: "system", "session", an address, or NULL for none (*ret is NULL then). -EEXIST: another
  * memd has the name. When the bus goes away memd ends, and leaves its guests to the next one.
  */
-int bus_new(struct manager *m, const char *address, struct bus **ret, struct error *e);
-void bus_free(struct bus *b);
+int bus_open(struct manager *m, const char *address, struct bus **ret, struct error *e);
+void bus_close(struct bus *b);
 
 void bus_guest_added(struct bus *b, struct guest *g);
 /* Before the guest is freed; its state_reason says why. */

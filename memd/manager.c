@@ -466,7 +466,7 @@ static int set_up(struct manager *m, struct error *e)
 	if (r >= 0)
 		r = wall_init(m, e);
 	if (r >= 0)
-		r = bus_new(m, m->options.bus_address, &m->bus, e);
+		r = bus_open(m, m->options.bus_address, &m->bus, e);
 	if (r < 0)
 		return r;
 	m->environment = (struct guest_environment){
@@ -536,7 +536,7 @@ void manager_free(struct manager *m)
 	free(m->guests);
 	sample_process_unref(m->own_process);
 	wall_done(m);
-	bus_free(m->bus);
+	bus_close(m->bus);
 	policy_host_free(m->policy);
 	host_config_done(&m->config);
 	free(m->vmm_path);
