@@ -65,21 +65,23 @@ static void place(struct pool_hints *h, const struct pool_hint *hint)
 	*at = *hint;
 }
 
-static void grow(struct pool_hints *h)
+/* False when it may not or cannot. No hint is lost: a set's hints are spread over two. */
+static bool grow(struct pool_hints *h)
 {
 	size_t size = h->size ? 2 * h->size : SIZE_MIN;
 	struct pool_hints larger = {.size = size, .size_max = h->size_max, .now = h->now};
 
 	if (size > h->size_max)
-		return;
+		return false;
 	larger.hints = calloc(size, sizeof(*larger.hints));
 	if (!larger.hints)
-		return;
+		return false;
 	for (size_t i = 0; i < h->size; i++)
 		if (h->hints[i].member)
 			place(&larger, &h->hints[i]);
 	free(h->hints);
 	*h = larger;
+	return true;
 }
 
 bool pool_hints_offer(struct pool_hints *h, uint64_t hash, uint16_t member, uint32_t page)
@@ -93,8 +95,9 @@ bool pool_hints_offer(struct pool_hints *h, uint64_t hash, uint16_t member, uint
 		return false;
 	}
 	/* Rather more room than a hint lost, as long as it may grow and is not lopsided. */
-	if (!h->size || (find_place(h, hash)->member && h->n > h->size / WAYS))
-		grow(h);
+	while (!h->size || (find_place(h, hash)->member && h->n > h->size / WAYS))
+		if (!grow(h))
+			break;
 	if (h->size)
 		place(h, &(struct pool_hint){
 				 .hash = hash, .member = member, .page = page, .age = h->now});

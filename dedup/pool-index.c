@@ -28,10 +28,14 @@ static void choose_secret(void)
 uint64_t pool_index_mix(uint64_t key)
 {
 	unsigned __int128 product;
+	uint64_t x;
 
 	pthread_once(&secret_once, choose_secret);
 	product = (unsigned __int128)(key ^ secret[0]) * (secret[1] ^ UINT64_C(0x9e3779b97f4a7c14));
-	return (uint64_t)product ^ (uint64_t)(product >> 64);
+	/* Neighbouring keys (slots) lie too evenly after one multiplication with an unlucky secret. */
+	x = (uint64_t)product ^ (uint64_t)(product >> 64);
+	x = (x ^ x >> 32) * UINT64_C(0xd6e8feb86659fd93);
+	return x ^ x >> 32;
 }
 
 static size_t home_of(const struct pool_index *x, uint64_t key)

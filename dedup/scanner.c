@@ -26,7 +26,7 @@
 #include "memd/base/overflow.h"
 
 #define BURST_US	 20000
-#define REST_MIN_US	 (100 * US_PER_MS)
+#define REST_MIN_US	 US_PER_MS
 #define REST_MAX_US	 (5 * US_PER_S)
 #define FOREVER_US	 (3600 * US_PER_S)
 #define BP_ONE		 10000
