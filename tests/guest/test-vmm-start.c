@@ -54,7 +54,10 @@ static void become_nobody(void)
 
 static void hide_devices(void)
 {
-	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+	/* In a chroot "/" is no mount of its own, but then /dev is one. */
+	if (unshare(CLONE_NEWNS) < 0 ||
+		(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 &&
+			mount(NULL, "/dev", NULL, MS_REC | MS_PRIVATE, NULL) < 0) ||
 		mount("none", "/dev", "tmpfs", 0, NULL) < 0)
 		_exit(125);
 }
@@ -76,6 +79,7 @@ static pid_t start(
 	const char *argv[ARGUMENTS_MAX] = {
 		vmm_path, "--name", "test", "--cmdline", cmdline, "--error-fd", "9"};
 	char words[1024];
+	int vmm_fd;
 	pid_t pid;
 
 	(void)snprintf(words, sizeof(words), "%s", arguments);
@@ -86,9 +90,11 @@ static pid_t start(
 		if (dup2(error_fd, ERROR_FD) < 0 || dup2(log_fd, STDERR_FILENO) < 0 ||
 			dup2(log_fd, STDOUT_FILENO) < 0)
 			_exit(125);
+		/* Opened first: nobody may not be allowed to go where the tree is built. */
+		vmm_fd = open(vmm_path, O_RDONLY | O_CLOEXEC);
 		if (prepare)
 			prepare();
-		execv(vmm_path, (char *const *)argv);
+		fexecve(vmm_fd, (char *const *)argv, environ);
 		_exit(125);
 	}
 	return pid;
