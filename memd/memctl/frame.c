@@ -178,6 +178,7 @@ static void draw_guest_heading(FILE *out, const struct style *style, unsigned na
 	draw_legend(out, style, PAINT_SHARED, "shared ");
 	draw_legend(out, style, PAINT_SWAPPED, "swapped ");
 	draw_legend(out, style, PAINT_BALLOON, "balloon ");
+	draw_legend(out, style, PAINT_REPORTED, "freed ");
 	draw_legend(out, style, PAINT_ZERO, "zero ");
 	draw_legend(out, style, PAINT_UNTOUCHED, "untouched ");
 	draw_marker(out, style);
