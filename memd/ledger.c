@@ -78,6 +78,9 @@ static void fill_guest(const struct ledger_guest_in *in, struct ledger_guest *g)
 	};
 	g->overhead_bytes = u64_sub_or_zero(
 		ledger_process_bytes(&in->rollup, in->page_table_bytes), g->private_bytes);
+	/* What of memd-vmm itself is in swap: its tables and stacks are in the guest's cgroup, too. */
+	g->overhead_swapped_bytes =
+		u64_sub_or_zero(in->rollup.swap_pss_bytes, in->ram_swapped_bytes);
 	compare(in, g);
 }
 
@@ -117,7 +120,7 @@ static void add_guest(struct ledger_host *h, const struct ledger_guest *g)
 {
 	h->private_bytes += g->private_bytes;
 	h->overhead_bytes += g->overhead_bytes;
-	h->swap_used_bytes += g->swapped_bytes;
+	h->swap_used_bytes += g->swapped_bytes + g->overhead_swapped_bytes;
 	h->saved_sharing_bytes += g->shared_bytes; /* less the pools: ledger_compute */
 	h->saved_zero_bytes += g->saved_zero_bytes;
 	h->saved_balloon_bytes += g->saved_balloon_bytes;
@@ -154,8 +157,9 @@ void ledger_compute(const struct ledger_guest_in *guests, size_t n,
 		u64_min(h.swap_used_bytes, host->swap_used_bytes), host->swap_used_bytes);
 	h.saved_paging_bytes = u64_sub_or_zero(h.swap_used_bytes, h.swap_occupied_bytes);
 	for (size_t i = 0; i < n; i++)
-		ret_guests[i].saved_paging_bytes =
-			scale(h.saved_paging_bytes, ret_guests[i].swapped_bytes, h.swap_used_bytes);
+		ret_guests[i].saved_paging_bytes = scale(h.saved_paging_bytes,
+			ret_guests[i].swapped_bytes + ret_guests[i].overhead_swapped_bytes,
+			h.swap_used_bytes);
 	h.used_bytes = h.private_bytes + h.pool_bytes + h.swap_occupied_bytes + h.overhead_bytes;
 	compared = u64_max(compared, h.configured_bytes / COMPARED_MIN_PART);
 	h.mismatch_bp = (uint32_t)u64_min(scale(BP_ONE, mismatch, compared), BP_ONE);

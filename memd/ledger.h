@@ -56,6 +56,7 @@ struct ledger_guest {
 	uint64_t hole_balloon_bytes;
 	uint64_t hole_reported_bytes;
 	uint64_t overhead_bytes; /* of memd-vmm beside the RAM: its heap, code, page tables */
+	uint64_t overhead_swapped_bytes; /* of memd-vmm itself, not of RAM */
 	uint64_t saved_sharing_bytes;
 	uint64_t saved_zero_bytes;
 	uint64_t saved_balloon_bytes;
