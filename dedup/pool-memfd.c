@@ -96,11 +96,7 @@ int pool_memfd_put(struct pool_memfd *f, uint32_t i, const uint8_t *page)
 
 int pool_memfd_get(const struct pool_memfd *f, uint32_t i, uint8_t *ret_page)
 {
-	ssize_t n = pread(f->fd, ret_page, PAGE_BYTES, (off_t)(i * PAGE_BYTES));
-
-	if (n < 0)
-		return -errno;
-	return n == PAGE_BYTES ? 0 : -EIO;
+	return fd_pread_full(f->fd, ret_page, PAGE_BYTES, (off_t)(i * PAGE_BYTES));
 }
 
 void pool_memfd_drop(struct pool_memfd *f, uint32_t i)

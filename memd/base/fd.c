@@ -87,6 +87,22 @@ int fd_read_full(int fd, void *buffer, size_t size)
 	return 0;
 }
 
+int fd_pread_full(int fd, void *buffer, size_t size, off_t offset)
+{
+	for (size_t done = 0; done < size;) {
+		ssize_t n = pread(fd, (char *)buffer + done, size - done, offset + (off_t)done);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if (n == 0)
+			return -EIO;
+		done += (size_t)n;
+	}
+	return 0;
+}
+
 int fd_write_full(int fd, const void *buffer, size_t size)
 {
 	for (size_t done = 0; done < size;) {

@@ -22,6 +22,7 @@ int fd_write_file_at(int dir_fd, const char *path, const char *text);
 
 /* Reads or writes exactly size bytes over EINTR and short counts; -EIO at end of file. */
 int fd_read_full(int fd, void *buffer, size_t size);
+int fd_pread_full(int fd, void *buffer, size_t size, off_t offset);
 int fd_write_full(int fd, const void *buffer, size_t size);
 int fd_pwrite_full(int fd, const void *buffer, size_t size, off_t offset);
 

@@ -4,7 +4,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 
-#include "memd/base/cleanup.h"
+#include "memd/base/fd.h"
 #include "memd/base/units.h"
 
 int pagemap_open(pid_t pid)
@@ -25,16 +25,5 @@ int pagemap_read(int fd, uint64_t address, size_t n_pages, uint64_t *entries)
 	size_t size = n_pages * sizeof(*entries);
 	off_t offset = (off_t)((address >> PAGE_SHIFT_4K) * sizeof(*entries));
 
-	for (size_t done = 0; done < size;) {
-		ssize_t n = pread(fd, (char *)entries + done, size - done, offset + (off_t)done);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		if (n == 0)
-			return -EIO;
-		done += (size_t)n;
-	}
-	return 0;
+	return fd_pread_full(fd, entries, size, offset);
 }
