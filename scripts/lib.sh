@@ -52,8 +52,9 @@ need_packages() {
 	[ "$(id -u)" = 0 ] || die "missing packages; as root: apt-get install ${missing[*]}"
 	say "installing ${missing[*]}"
 	log=$(mktemp)
-	if ! { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y \
-		--no-install-recommends "${missing[@]}"; } >"$log" 2>&1 </dev/null; then
+	# Another apt-get at work (a machine that has just booted updates itself) is waited for.
+	if ! { apt-get update -q -o DPkg::Lock::Timeout=300 && DEBIAN_FRONTEND=noninteractive apt-get install -q -y \
+		-o DPkg::Lock::Timeout=300 --no-install-recommends "${missing[@]}"; } >"$log" 2>&1 </dev/null; then
 		tail -n 20 "$log" >&2
 		rm -f "$log"
 		die "apt-get could not install ${missing[*]}; its last lines are above"
