@@ -36,7 +36,10 @@ struct guest_figures {
 	uint64_t device_needs_reset;
 	uint64_t emulation_completed;
 	uint64_t memory_waits;
+	uint64_t critical_bytes;
 	struct ledger_guest ledger;
+	struct wss_figures wss;
+	struct stall_figures stall;
 };
 
 /* What hangs on guest->bus. */
@@ -86,7 +89,10 @@ static void fill(struct guest *g, struct guest_figures *f)
 		.device_needs_reset = s->device_needs_reset,
 		.emulation_completed = s->emulation_completed,
 		.memory_waits = s->memory_waits,
+		.critical_bytes = g->critical_bytes,
 		.ledger = g->ledger,
+		.wss = g->wss,
+		.stall = g->stall,
 	};
 }
 
@@ -254,6 +260,33 @@ static const sd_bus_vtable guest_vtable[] = {
 	FIGURE("EmulationCompleted", "t", emulation_completed),
 	FIGURE("MemoryWaits", "t", memory_waits),
 	FIGURE("LedgerMismatchBasisPoints", "u", mismatch_bp),
+	FIGURE("WorkingSetBytes", "t", wss.bytes),
+	FIGURE("WorkingSetSlowBytes", "t", wss.slow_bytes),
+	FIGURE("WorkingSetFastBytes", "t", wss.fast_bytes),
+	FIGURE("WorkingSetErrorBytes", "t", wss.error_bytes),
+	FIGURE("WorkingSetSource", "s", wss.source),
+	FIGURE("CriticalBytes", "t", critical_bytes),
+	FIGURE("Idle1Bytes", "t", wss.idle_bytes[0]),
+	FIGURE("Idle5Bytes", "t", wss.idle_bytes[1]),
+	FIGURE("Idle15Bytes", "t", wss.idle_bytes[2]),
+	FIGURE("Idle60Bytes", "t", wss.idle_bytes[3]),
+	FIGURE("Idle120Bytes", "t", wss.idle_bytes[4]),
+	FIGURE("Idle600Bytes", "t", wss.idle_bytes[5]),
+	FIGURE("Samples", "t", wss.samples),
+	FIGURE("SamplesTouched", "t", wss.touched),
+	FIGURE("SampleCpuUSec", "t", wss.cpu_us),
+	FIGURE("SampleStallUSec", "t", wss.stall_us),
+	FIGURE("SampleCostBasisPoints", "u", wss.cost_bp),
+	FIGURE("SampleStallBasisPoints", "u", wss.stall_bp),
+	FIGURE("SampleRateMilli", "u", wss.per_second_milli),
+	FIGURE("StallSome10BasisPoints", "u", stall.some_10_bp),
+	FIGURE("StallSome60BasisPoints", "u", stall.some_60_bp),
+	FIGURE("StallSome300BasisPoints", "u", stall.some_300_bp),
+	FIGURE("StallFull10BasisPoints", "u", stall.full_10_bp),
+	FIGURE("StallFull60BasisPoints", "u", stall.full_60_bp),
+	FIGURE("StallFull300BasisPoints", "u", stall.full_300_bp),
+	FIGURE("StallSomeUSec", "t", stall.some_us),
+	FIGURE("StallFullUSec", "t", stall.full_us),
 	SD_BUS_VTABLE_END,
 };
 _Static_assert(ARRAY_SIZE(guest_vtable) <= BUS_PROPERTIES_MAX, "raise BUS_PROPERTIES_MAX");

@@ -27,7 +27,9 @@
 #include "memd/process-sampler.h"
 #include "memd/reclaim.h"
 #include "memd/refusal.h"
+#include "memd/stall.h"
 #include "memd/vmm-link.h"
+#include "memd/wss.h"
 
 enum guest_state {
 	GUEST_STARTING = VMM_STATE_STARTING,
@@ -119,6 +121,10 @@ struct guest {
 
 	struct guest_sample sample;
 	struct ledger_guest ledger; /* of the last valid sample */
+
+	struct wss_figures wss;
+	struct stall_figures stall;
+	uint64_t critical_bytes; /* with less it thrashed; 0: not seen */
 
 	/* Decided by the tick. */
 	uint64_t target_bytes; /* 0: none yet */

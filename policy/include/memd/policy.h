@@ -34,6 +34,7 @@ enum memd_host_state {
 #define MEMD_GUEST_CLAIMS_VALID  (UINT32_C(1) << 2) /* claimed_* were refreshed this tick */
 #define MEMD_GUEST_PAUSED        (UINT32_C(1) << 3)
 #define MEMD_GUEST_TARGET_FIXED  (UINT32_C(1) << 4) /* by the operator: proposals are ignored */
+#define MEMD_GUEST_WORKING_SET_VALID (UINT32_C(1) << 5) /* working_set_* hold an estimate */
 
 struct memd_guest_view {
 	size_t size;
@@ -52,6 +53,21 @@ struct memd_guest_view {
 	uint64_t balloon_bytes;
 	uint64_t refault_bytes;    /* came back from swap since the last tick */
 	uint64_t claimed_available_bytes; /* the guest says; a hint */
+	/*
+	 * What of its RAM the guest has touched within the last 15 s of its time, as sampled from
+	 * outside. Plan with the first: it is the slow average, and rises at once with the fast
+	 * one.
+	 */
+	uint64_t working_set_bytes;
+	uint64_t working_set_slow_bytes;
+	uint64_t working_set_fast_bytes;
+	uint64_t working_set_error_bytes; /* working_set_bytes is right to this, at 3 sigma */
+	/* Time in which some vCPU, or all of them, waited for memory: averages over 10 and 60 s. */
+	uint32_t stall_some_10_bp;
+	uint32_t stall_some_60_bp;
+	uint32_t stall_full_10_bp;
+	uint32_t stall_full_60_bp;
+	uint64_t critical_bytes;   /* with less it was seen to thrash; 0: not seen */
 };
 
 struct memd_host_view {
