@@ -65,6 +65,9 @@ struct host_config {
 	char *policy;
 	char *vmm_path; /* NULL: beside the memd binary */
 	char *pool_path; /* likewise */
+	char *policy_path; /* likewise */
+	char *policy_dir; /* of plugins */
+	uint64_t policy_time_limit_us; /* for one evaluation of a policy that is not built in */
 	bool keep_guests;
 	enum config_cgroup cgroup;
 	char *cgroup_name;

@@ -246,11 +246,12 @@ static int method_reload(sd_bus_message *message, void *userdata, sd_bus_error *
 {
 	struct bus *b = userdata;
 	struct refusal refusal = {.kind = REFUSAL_BAD_SETTING};
-	int r = manager_reload(b->manager, &refusal.error);
+	int r = manager_reload(
+		b->manager, bus_answer_done, sd_bus_message_ref(message), &refusal);
 
 	if (r < 0)
-		return bus_refuse(message, r, &refusal);
-	return sd_bus_reply_method_return(message, NULL);
+		bus_answer_done(message, r, &refusal);
+	return 1;
 }
 
 #define FIGURE(name, type, field)                                                                  \
@@ -273,6 +274,8 @@ static const sd_bus_vtable manager_methods[] = {
 	SD_BUS_SIGNAL_WITH_ARGS("GuestRemoved", SD_BUS_ARGS("s", name, "o", guest, "s", reason), 0),
 	SD_BUS_SIGNAL_WITH_ARGS(
 		"HostStateChanged", SD_BUS_ARGS("s", old_state, "s", new_state, "s", reason), 0),
+	SD_BUS_SIGNAL_WITH_ARGS(
+		"PolicySetAside", SD_BUS_ARGS("s", policy, "s", successor, "s", reason), 0),
 	SD_BUS_VTABLE_END,
 };
 
@@ -283,6 +286,11 @@ static const sd_bus_vtable manager_properties[] = {
 	SD_BUS_PROPERTY("CgroupMode", "s", NULL, offsetof(struct host_figures, cgroup_mode),
 		SD_BUS_VTABLE_PROPERTY_CONST),
 	FIGURE("Policy", "s", policy),
+	FIGURE("PolicyChosen", "s", policy_chosen),
+	FIGURE("PolicySetAside", "s", policy_set_aside),
+	FIGURE("PolicyPid", "u", policy_pid),
+	FIGURE("PolicyWaitUSec", "t", policy_wait_us),
+	FIGURE("PolicyCpuUSec", "t", policy_cpu_us),
 	FIGURE("HostState", "s", host_state),
 	FIGURE("NGuests", "u", n_guests),
 	FIGURE("BudgetBytes", "t", budget_bytes),
@@ -343,6 +351,14 @@ void bus_host_state_changed(
 	if (b)
 		sd_bus_emit_signal(b->connection, BUS_PATH, BUS_MANAGER, "HostStateChanged", "sss",
 			host_state_name(old), host_state_name(now), reason);
+}
+
+void bus_policy_set_aside(
+	struct bus *b, const char *policy, const char *successor, const char *reason)
+{
+	if (b)
+		sd_bus_emit_signal(b->connection, BUS_PATH, BUS_MANAGER, "PolicySetAside", "sss",
+			policy, successor, reason);
 }
 
 void bus_publish(struct bus *b)

@@ -27,5 +27,7 @@ void bus_guest_removed(struct bus *b, struct guest *g);
 void bus_guest_state_changed(struct bus *b, struct guest *g, enum guest_state old);
 void bus_host_state_changed(
 	struct bus *b, enum memd_host_state old, enum memd_host_state now, const char *reason);
+void bus_policy_set_aside(
+	struct bus *b, const char *policy, const char *successor, const char *reason);
 /* Says what changed since the last time. */
 void bus_publish(struct bus *b);

@@ -146,8 +146,8 @@ int child_spawn(struct child *c, sd_event *event, const struct spawn_request *re
 
 	fresh.ended = ended;
 	fresh.context = context;
-	fresh.pid_path = strdup(pid_path);
-	if (!fresh.pid_path)
+	fresh.pid_path = pid_path ? strdup(pid_path) : NULL;
+	if (pid_path && !fresh.pid_path)
 		return -ENOMEM;
 	r = spawn_program(request, &spawned, e);
 	if (r < 0) {
@@ -158,7 +158,7 @@ int child_spawn(struct child *c, sd_event *event, const struct spawn_request *re
 	fresh.pidfd = spawned.pidfd;
 	fresh.error_fd = spawned.error_fd;
 	*c = fresh;
-	r = write_pid_file(pid_path, c->pid);
+	r = pid_path ? write_pid_file(pid_path, c->pid) : 0;
 	if (r == 0)
 		r = watch(c, event);
 	if (r < 0) {
@@ -236,12 +236,14 @@ static int on_abandoned_exit(sd_event_source *source, int fd, uint32_t revents, 
 
 void child_abandon(struct child *c)
 {
+	sd_event *event = c->exit_source ? sd_event_source_get_event(c->exit_source) : NULL;
 	sd_event_source *source;
 
-	if (c->exit_source && sd_event_add_io(sd_event_source_get_event(c->exit_source), &source,
-				      c->pidfd, EPOLLIN, on_abandoned_exit, NULL) >= 0) {
+	/* First: a descriptor is watched once. The loop outlives its sources. */
+	c->exit_source = sd_event_source_disable_unref(c->exit_source);
+	if (event &&
+		sd_event_add_io(event, &source, c->pidfd, EPOLLIN, on_abandoned_exit, NULL) >= 0) {
 		sd_event_source_set_io_fd_own(source, 1);
-		c->exit_source = sd_event_source_disable_unref(c->exit_source);
 		sd_event_source_set_floating(source, 1);
 		sd_event_source_unref(source);
 		TAKE_FD(c->pidfd);

@@ -1,6 +1,6 @@
 /*
- * A memd-vmm or memd-pool that memd watches: one it started, or one that a former memd left
- * running. Where it is remembered (NAME.pid beside its socket), when it ends and why.
+ * A memd-vmm, memd-pool or memd-policy that memd watches: one it started, or one that a former memd
+ * left running. Where it is remembered (NAME.pid beside its socket), when it ends and why.
  */
 #pragma once
 

@@ -35,38 +35,6 @@ static int find_program(
 	return *ret ? 0 : -ENOMEM;
 }
 
-static void on_policy_log(void *host, int level, const char *line)
-{
-	log_write((enum log_level)level, "policy: %s", line);
-}
-
-static const struct memd_host_calls policy_calls = {
-	.size = sizeof(policy_calls),
-	.log = on_policy_log,
-};
-
-/* The policy that the configuration names, with its settings. */
-static int open_policy(const struct host_config *config, struct policy_host **ret, struct error *e)
-{
-	const struct memd_policy *policy = policy_find_builtin(config->policy);
-	const struct config_policy *section = host_config_policy(config, config->policy);
-	_cleanup_free_ struct policy_setting *settings = NULL;
-	size_t n = section ? section->n_pairs : 0;
-
-	if (!policy)
-		return error_set(e, -EINVAL, "Policy=%s: there is no such policy; there are %s",
-			config->policy, policy_builtin_names());
-	settings = calloc(n + 1, sizeof(*settings));
-	if (!settings)
-		return -ENOMEM;
-	for (size_t i = 0; i < n; i++)
-		settings[i] = (struct policy_setting){
-			.key = section->pairs[i].key,
-			.value = section->pairs[i].value,
-		};
-	return policy_host_new(policy, settings, n, &policy_calls, ret, e);
-}
-
 static int load_config(struct manager *m, struct host_config *ret, struct error *e)
 {
 	if (m->options.config_path)
@@ -74,46 +42,125 @@ static int load_config(struct manager *m, struct host_config *ret, struct error 
 	return host_config_load_optional(CONFIG_PATH_DEFAULT, ret, e);
 }
 
-/* Takes over a configuration that is known to be good. */
-static void use_config(struct manager *m, struct host_config *config, struct policy_host *policy)
+/* Starts to open the policy that the configuration names. */
+static int open_policy(struct manager *m, const struct host_config *config,
+	const struct policy_run_ops *ops, struct policy_run **ret, struct error *e)
 {
+	_cleanup_free_ char *program = NULL;
+	struct policy_run_options options = {
+		.event = m->event,
+		.config = config,
+		.ops = ops,
+		.context = m,
+	};
+	int r = find_program(config->policy_path, "policy/memd-policy",
+		"/usr/libexec/memd/memd-policy", &program);
+
+	options.program = program;
+	return r < 0 ? r : policy_run_new(&options, ret, e);
+}
+
+/* Takes over a configuration that is known to be good, and its open policy. */
+static void use_config(struct manager *m, struct host_config *config, struct policy_run *policy)
+{
+	if (m->policy)
+		policy_run_give_up(m->policy); /* else the round would wait for it */
+	policy_run_free(m->policy);
+	m->policy = policy;
 	host_config_done(&m->config);
 	m->config = *config;
 	*config = (struct host_config){0};
-	policy_host_free(m->policy);
-	m->policy = policy;
 	m->budget_bytes = config_size_resolve(m->config.budget, m->memory_total_bytes);
-	m->figures.policy = m->config.policy;
 	m->figures.budget_bytes = m->budget_bytes;
 	m->figures.tick_us = m->config.tick_us;
+	decide_show_policy(m);
 }
 
-int manager_reload(struct manager *m, struct error *e)
-{
-	struct host_config config = {0};
-	struct policy_host *policy = NULL;
-	int r;
+/* A new configuration whose policy is being opened. */
+struct reload {
+	struct host_config config;
+	struct policy_run *policy;
+	guest_done_fn done;
+	void *context;
+};
 
-	r = load_config(m, &config, e);
-	if (r == 0)
-		r = open_policy(&config, &policy, e);
-	if (r < 0) {
-		host_config_done(&config);
-		error_prefix(e, "the former configuration stays");
-		return r;
-	}
-	use_config(m, &config, policy);
+static void reload_free(struct reload *l)
+{
+	if (!l)
+		return;
+	policy_run_free(l->policy);
+	host_config_done(&l->config);
+	free(l);
+}
+
+static void use_reload(struct manager *m, struct reload *l)
+{
+	use_config(m, &l->config, TAKE_PTR(l->policy));
 	for (size_t i = 0; i < m->n_guests; i++)
 		tick_send_scan(m, m->guests[i]);
 	log_notice("configuration read again: budget %s, policy %s", UNITS_BYTES(m->budget_bytes),
 		m->config.policy);
+}
+
+static void end_reload(struct manager *m, int result, const char *why)
+{
+	struct reload *l = TAKE_PTR(m->reload);
+	struct refusal refusal = {.kind = REFUSAL_BAD_SETTING};
+
+	if (result == 0)
+		use_reload(m, l);
+	else
+		error_set(&refusal.error, result, "the former configuration stays: %s", why);
+	l->done(l->context, result, &refusal);
+	reload_free(l);
+}
+
+void manager_policy_opened(void *context, int result, const char *why)
+{
+	struct manager *m = context;
+
+	if (m->reload)
+		end_reload(m, result, why);
+}
+
+void manager_reload_cancel(struct manager *m)
+{
+	if (m->reload)
+		end_reload(m, -ECANCELED, "memd ends");
+}
+
+int manager_reload(struct manager *m, guest_done_fn done, void *context, struct refusal *refusal)
+{
+	struct reload *l;
+	int r;
+
+	if (m->reload)
+		return refusal_set(refusal, REFUSAL_BUSY, -EBUSY,
+			"the configuration is being read again already; its policy is opening");
+	l = calloc(1, sizeof(*l));
+	if (!l)
+		return -ENOMEM;
+	l->done = done;
+	l->context = context;
+	r = load_config(m, &l->config, &refusal->error);
+	if (r == 0)
+		r = open_policy(m, &l->config, &decide_ops, &l->policy, &refusal->error);
+	if (r < 0) {
+		reload_free(l);
+		refusal->kind = REFUSAL_BAD_SETTING;
+		error_prefix(&refusal->error, "the former configuration stays");
+		return r;
+	}
+	m->reload = l;
+	if (policy_run_is_open(l->policy))
+		end_reload(m, 0, "");
 	return 0;
 }
 
 int manager_first_config(struct manager *m, struct error *e)
 {
 	struct host_config config = {0};
-	struct policy_host *policy = NULL;
+	struct policy_run *policy = NULL;
 	uint64_t available;
 	int r;
 
@@ -121,10 +168,12 @@ int manager_first_config(struct manager *m, struct error *e)
 	if (r < 0)
 		return error_set(e, r, "cannot read /proc/meminfo: %s", strerror(-r));
 	r = load_config(m, &config, e);
-	if (r < 0)
-		return r;
-	r = open_policy(&config, &policy, e);
+	if (r == 0)
+		r = open_policy(m, &config, &decide_ops, &policy, e);
+	if (r == 0)
+		r = policy_run_wait(policy, e);
 	if (r < 0) {
+		policy_run_free(policy);
 		host_config_done(&config);
 		return r;
 	}
@@ -139,15 +188,21 @@ int manager_first_config(struct manager *m, struct error *e)
 
 int manager_check(const struct manager_options *options, struct error *e)
 {
+	static const struct policy_run_ops nobody = {0};
 	struct manager m = {.options = *options};
 	struct host_config config = {0};
-	struct policy_host *policy = NULL;
+	struct policy_run *policy = NULL;
 	int r;
 
-	r = load_config(&m, &config, e);
+	r = sd_event_new(&m.event);
+	if (r >= 0)
+		r = load_config(&m, &config, e);
 	if (r == 0)
-		r = open_policy(&config, &policy, e);
-	policy_host_free(policy);
+		r = open_policy(&m, &config, &nobody, &policy, e);
+	if (r == 0)
+		r = policy_run_wait(policy, e);
+	policy_run_free(policy);
 	host_config_done(&config);
+	sd_event_unref(m.event);
 	return r;
 }

@@ -381,13 +381,20 @@ static int on_exit_signal(
 	return 0;
 }
 
+static void on_reloaded(void *context, int result, const struct refusal *refusal)
+{
+	if (result < 0)
+		log_error("%s", refusal->error.text);
+}
+
 static int on_reload_signal(
 	sd_event_source *source, const struct signalfd_siginfo *info, void *userdata)
 {
-	struct error e = {0};
+	struct refusal refusal = {0};
+	int r = manager_reload(userdata, on_reloaded, NULL, &refusal);
 
-	if (manager_reload(userdata, &e) < 0)
-		log_error("%s", e.text);
+	if (r < 0)
+		on_reloaded(NULL, r, &refusal);
 	return 0;
 }
 
@@ -448,7 +455,9 @@ static int set_up(struct manager *m, struct error *e)
 {
 	int r;
 
-	r = manager_first_config(m, e);
+	r = sd_event_new(&m->event);
+	if (r >= 0)
+		r = manager_first_config(m, e);
 	if (r < 0)
 		return r;
 	r = make_directory(m->options.runtime_dir, "guest", e);
@@ -456,9 +465,7 @@ static int set_up(struct manager *m, struct error *e)
 		r = make_directory(m->options.runtime_dir, "pool", e);
 	if (r < 0)
 		return r;
-	r = sd_event_new(&m->event);
-	if (r >= 0)
-		r = watch_signals(m);
+	r = watch_signals(m);
 	if (r >= 0)
 		r = start_workers(m);
 	if (r >= 0)
@@ -527,6 +534,7 @@ void manager_free(struct manager *m)
 		return;
 	if (m->event)
 		tick_stop(m);
+	manager_reload_cancel(m);
 	/* First, so that no job is under way for what goes next. */
 	worker_free(m->pager);
 	worker_free(m->sampler);
@@ -537,7 +545,7 @@ void manager_free(struct manager *m)
 	sample_process_unref(m->own_process);
 	wall_done(m);
 	bus_close(m->bus);
-	policy_host_free(m->policy);
+	policy_run_free(m->policy);
 	host_config_done(&m->config);
 	free(m->vmm_path);
 	free(m->pool_path);

@@ -3,7 +3,7 @@
  * happens in one event loop; what may sleep in the kernel happens in workers.
  *
  *   manager.c  construction, registry, start and stop; manager-config.c: configuration
- *   tick.c     sample, evaluate, clamp, act
+ *   tick.c     sample, evaluate, clamp, act; decide.c: evaluating
  *   wall.c     the cgroup and the budget between ticks
  *   bus.c, bus-guest.c  what of it is seen on D-Bus
  */
@@ -17,6 +17,7 @@
 #include "memd/budget.h"
 #include "memd/guest.h"
 #include "memd/ledger.h"
+#include "memd/policy-run.h"
 #include "memd/pool-group.h"
 #include "memd/refusal.h"
 #include "memd/worker.h"
@@ -35,7 +36,9 @@ struct manager_options {
 /* Everything that the Manager object shows, in the types of D-Bus. */
 struct host_figures {
 	const char *version;
-	const char *policy;
+	const char *policy; /* that decides */
+	const char *policy_chosen; /* the configured one */
+	const char *policy_set_aside; /* why the configured one does not decide; "" */
 	const char *host_state;
 	const char *cgroup_mode;
 	uint64_t budget_bytes;
@@ -54,8 +57,11 @@ struct host_figures {
 	uint64_t allocated_bytes;
 	uint64_t tick_us;
 	uint64_t ticks;
+	uint64_t policy_wait_us; /* from asking to deciding, in the last tick */
+	uint64_t policy_cpu_us; /* that a policy of another process says it took */
 	uint32_t ledger_mismatch_bp;
 	uint32_t n_guests;
+	uint32_t policy_pid; /* 0: it runs in memd */
 };
 
 /* Swap as it was last read. */
@@ -100,7 +106,8 @@ struct manager {
 	struct worker *sampler; /* reads figures */
 	struct worker *pager; /* pages out */
 	struct worker *limiter; /* sets limits */
-	struct policy_host *policy;
+	struct policy_run *policy;
+	struct reload *reload; /* under way; NULL: none */
 
 	/* The tick. */
 	sd_event_source *tick_timer;
@@ -149,18 +156,36 @@ int manager_start_guest(struct manager *m, const char *name, const struct config
 	struct refusal *refusal);
 /* The operator's target, 0 for automatic again. BELOW_FLOOR, ABOVE_CONFIGURED, NOT_RUNNING. */
 int manager_set_target(struct manager *m, struct guest *g, uint64_t bytes, struct refusal *refusal);
-/* Reads the configuration again; the last good one is kept on failure. */
-int manager_reload(struct manager *m, struct error *e);
+/*
+ * Reads the configuration again; the last good one is kept on failure. 0: done is called, at once or
+ * when the policy has opened. Refusals: BAD_SETTING, BUSY (another reload is under way), then done
+ * is not called.
+ */
+int manager_reload(
+	struct manager *m, guest_done_fn done, void *context, struct refusal *refusal);
+/* A policy_run_ops.opened. */
+void manager_policy_opened(void *context, int result, const char *why);
+/* Gives up a reload that is under way. */
+void manager_reload_cancel(struct manager *m);
 /* Reads the configuration and opens the policy, without doing anything: --check. */
 int manager_check(const struct manager_options *options, struct error *e);
 /* Of manager_new. */
 int manager_first_config(struct manager *m, struct error *e);
+
+/* decide.c */
+extern const struct policy_run_ops decide_ops;
+/* Ends in tick_decided, at once or from the loop. */
+void decide_begin(struct manager *m, uint64_t now_us);
+/* Writes what is known of the policy into the figures. */
+void decide_show_policy(struct manager *m);
 
 /* tick.c */
 int tick_start(struct manager *m);
 void tick_stop(struct manager *m);
 /* A sample or a pool's figures arrived: the round may be complete. */
 void tick_arrived(struct manager *m);
+/* The targets are decided: acts on them. */
+void tick_decided(struct manager *m);
 /*
  * Pages out up to wanted_bytes of a guest, in the pager; nothing when it is busy with that guest.
  */

@@ -5,8 +5,9 @@
  *
  * The timer re-arms itself first and begins a round: every guest, every pool and memd itself are
  * asked for figures, all at once and none waited for. When all have answered, or after half a tick,
- * the round ends: the ledger is computed, the policy proposes, its filters clamp, and the
- * difference to what was decided before is acted on. Whoever did not answer has no figures in this
+ * the round ends: the ledger is computed, the policy proposes, its filters clamp (decide.c), and the
+ * difference to what was decided before is acted on, when the policy has answered: one that is a
+ * process of its own is not waited for. Whoever did not answer has no figures in this
  * round: its last ones stay in the sums, so that the host's figures do not jump, but nothing new is
  * asked of it. Then everything that changed is said on the bus, once.
  */
@@ -258,94 +259,6 @@ static void update_host_state(struct manager *m)
 	bus_host_state_changed(m->bus, old, m->host_state, reason);
 }
 
-static struct policy_guest policy_input(struct guest *g)
-{
-	const struct ledger_guest *l = &g->ledger;
-	const struct vmm_stats *s = &g->sample.after;
-	struct memd_guest_view view = {
-		.name = g->name,
-		.id = g->id,
-		.shares = g->config.shares,
-		.configured_bytes = g->config.memory_bytes,
-		.min_bytes = g->min_bytes,
-		.max_bytes = g->max_bytes,
-		.target_bytes = g->target_bytes,
-		.resident_bytes = l->resident_bytes,
-		.swapped_bytes = l->swapped_bytes,
-		.saved_sharing_bytes = l->saved_sharing_bytes,
-		.hole_bytes = l->hole_untouched_bytes + l->hole_zero_bytes + l->hole_balloon_bytes +
-			      l->hole_reported_bytes,
-		.balloon_bytes = s->balloon_actual_pages * PAGE_BYTES,
-		.refault_bytes = g->reclaim.refault_pages_last * PAGE_BYTES,
-		.claimed_available_bytes = s->guest_available_bytes,
-		.working_set_bytes = g->wss.bytes,
-		.working_set_slow_bytes = g->wss.slow_bytes,
-		.working_set_fast_bytes = g->wss.fast_bytes,
-		.working_set_error_bytes = g->wss.error_bytes,
-		.stall_some_10_bp = g->stall.some_10_bp,
-		.stall_some_60_bp = g->stall.some_60_bp,
-		.stall_full_10_bp = g->stall.full_10_bp,
-		.stall_full_60_bp = g->stall.full_60_bp,
-		.critical_bytes = g->critical_bytes,
-	};
-
-	if (s->balloon_ready)
-		view.flags |= MEMD_GUEST_BALLOON_READY;
-	if (g->process)
-		view.flags |= MEMD_GUEST_CAN_PAGE;
-	if (g->sample.fresh && s->guest_stats_time_us)
-		view.flags |= MEMD_GUEST_CLAIMS_VALID;
-	if (g->state == GUEST_PAUSED)
-		view.flags |= MEMD_GUEST_PAUSED;
-	if (g->fixed_bytes)
-		view.flags |= MEMD_GUEST_TARGET_FIXED;
-	if (g->wss.valid)
-		view.flags |= MEMD_GUEST_WORKING_SET_VALID;
-	return (struct policy_guest){.view = view, .fixed_bytes = g->fixed_bytes};
-}
-
-static void take_decision(struct guest *g, const struct policy_decision *d)
-{
-	if (d->target_bytes != g->target_bytes)
-		log_debug("guest %s: target %s -> %s: %s", g->name, UNITS_BYTES(g->target_bytes),
-			UNITS_BYTES(d->target_bytes), d->reason);
-	g->target_bytes = d->target_bytes;
-	snprintf(g->target_reason, sizeof(g->target_reason), "%s", d->reason);
-}
-
-static void evaluate(struct manager *m, uint64_t now_us)
-{
-	_cleanup_free_ struct policy_guest *in = calloc(m->n_guests + 1, sizeof(*in));
-	_cleanup_free_ struct policy_decision *out = calloc(m->n_guests + 1, sizeof(*out));
-	struct memd_host_view host = {
-		.now_us = now_us,
-		.tick_us = m->last_tick_us ? now_us - m->last_tick_us : 0,
-		.budget_bytes = m->budget_bytes,
-		.used_bytes = m->ledger.used_bytes,
-		.pool_bytes = m->ledger.pool_bytes,
-		.swap_occupied_bytes = m->ledger.swap_occupied_bytes,
-		.overhead_bytes = m->ledger.used_bytes, /* less the guests', below */
-		.state = (uint32_t)m->host_state,
-	};
-	struct error e = {0};
-	int r;
-
-	if (!in || !out)
-		return;
-	for (size_t i = 0; i < m->n_guests; i++) {
-		in[i] = policy_input(m->guests[i]);
-		host.overhead_bytes =
-			u64_sub_or_zero(host.overhead_bytes, m->guests[i]->ledger.resident_bytes);
-	}
-	r = policy_host_evaluate(m->policy, &host, in, m->n_guests, out, &e);
-	if (r != 0)
-		log_warning("policy %s: %s", m->config.policy, e.text[0] ? e.text : strerror(-r));
-	if (r < 0)
-		return;
-	for (size_t i = 0; i < m->n_guests; i++)
-		take_decision(m->guests[i], &out[i]);
-}
-
 /* Act. */
 
 static void act_balloon(struct manager *m, struct guest *g, uint64_t now_us)
@@ -510,12 +423,17 @@ static void end_round(struct manager *m)
 	balloon_host_decide(&m->balloon_host,
 		m->host_state == MEMD_HOST_HIGH ? BALLOON_HOST_PLENTY : BALLOON_HOST_SHORT, now_us,
 		m->ledger.used_bytes, m->ledger.saved_balloon_bytes, m->budget_bytes);
-	evaluate(m, now_us);
+	decide_begin(m, now_us);
+}
+
+void tick_decided(struct manager *m)
+{
+	uint64_t now_us = clock_monotonic_us();
+
 	for (size_t i = 0; i < m->n_guests; i++)
 		act(m, m->guests[i], now_us);
 	wall_check(m);
 	report(m);
-	m->last_tick_us = now_us;
 }
 
 void tick_arrived(struct manager *m)

@@ -124,20 +124,13 @@ void policy_host_free(struct policy_host *h)
 }
 
 /* Each array by itself: a failure in between leaves some larger than n_room, which does no harm. */
-#define GROW(array, n)                                                                             \
-	({                                                                                         \
-		void *larger_ = reallocarray((array), (n), sizeof(*(array)));                      \
-		if (larger_)                                                                       \
-			(array) = larger_;                                                         \
-		larger_ != NULL;                                                                   \
-	})
-
 static int make_room(struct policy_host *h, size_t n)
 {
 	if (n <= h->n_room)
 		return 0;
-	if (!GROW(h->views, n) || !GROW(h->view_list, n) || !GROW(h->proposals, n) ||
-		!GROW(h->proposal_list, n) || !GROW(h->filtered, n))
+	if (!GROW_ARRAY(h->views, n) || !GROW_ARRAY(h->view_list, n) ||
+		!GROW_ARRAY(h->proposals, n) || !GROW_ARRAY(h->proposal_list, n) ||
+		!GROW_ARRAY(h->filtered, n))
 		return -ENOMEM;
 	h->n_room = n;
 	return 0;
@@ -243,6 +236,8 @@ int policy_host_evaluate(struct policy_host *h, const struct memd_host_view *hos
 	if (r < 0)
 		return r;
 	failed = propose(h, host, guests, n);
+	if (failed == -EINPROGRESS)
+		return POLICY_PENDING;
 	for (size_t i = 0; i < n; i++) {
 		if (failed < 0)
 			propose_present(&guests[i], &h->proposals[i]);

@@ -63,13 +63,16 @@ struct policy_decision {
 	char reason[POLICY_REASON_MAX]; /* the policy's sentence, then which filter acted */
 };
 
-#define POLICY_FAILED 1
+#define POLICY_FAILED  1
+#define POLICY_PENDING 2
 /*
  * One tick. Of host everything is taken but size, guests and n_guests, which are built here from
  * guests[n] (ids ascending; names live until the call returns). A guest with a fixed target is
  * shown to the policy with that as both its floor and its ceiling. Fills decisions[n].
  * 0; POLICY_FAILED when the policy returned an error (*e says which): present targets went through
- * the filters instead; -ENOMEM, -EINVAL (ids not ascending), then decisions are untouched.
+ * the filters instead; POLICY_PENDING when it returned -EINPROGRESS, which only a policy of another
+ * process does (memd/policy-child.h): ask again with the same figures when it has answered;
+ * -ENOMEM, -EINVAL (ids not ascending). With the last three, decisions are untouched.
  */
 int policy_host_evaluate(struct policy_host *h, const struct memd_host_view *host,
 	const struct policy_guest *guests, size_t n, struct policy_decision *decisions,

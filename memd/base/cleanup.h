@@ -28,6 +28,15 @@
 		take_v_;                                                                           \
 	})
 
+/* Makes room for n elements in a heap array; false without memory, then it is as it was. */
+#define GROW_ARRAY(array, n)                                                                       \
+	({                                                                                         \
+		void *larger_ = reallocarray((array), (n), sizeof(*(array)));                      \
+		if (larger_)                                                                       \
+			(array) = larger_;                                                         \
+		larger_ != NULL;                                                                   \
+	})
+
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 
 static inline void cleanup_freep(void *p)

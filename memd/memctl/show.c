@@ -54,6 +54,9 @@ static void print_host(struct json_object *host)
 		figure_text(host, "version"), figure_text(host, "policy"),
 		figure_text(host, "host_state"), figure_text(host, "n_guests"),
 		figure_text(host, "cgroup_mode"));
+	if (figure_is_known(host, "policy_set_aside") && *figure_text(host, "policy_set_aside"))
+		printf("the policy %s is set aside: %s; memctl reload tries it again\n\n",
+			figure_text(host, "policy_chosen"), figure_text(host, "policy_set_aside"));
 	frame_host_bar(stdout, &style, host, BAR_COLUMNS);
 	puts("\n");
 	print_bytes_line("budget", host, "budget_bytes");

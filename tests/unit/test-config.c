@@ -105,6 +105,9 @@ static void assert_host_equal(const struct host_config *a, const struct host_con
 	assert_string_equal(a->policy, b->policy);
 	assert_true(!a->vmm_path && !b->vmm_path);
 	assert_true(!a->pool_path && !b->pool_path);
+	assert_true(!a->policy_path && !b->policy_path);
+	assert_string_equal(a->policy_dir, b->policy_dir);
+	assert_int_equal(a->policy_time_limit_us, b->policy_time_limit_us);
 	assert_int_equal(a->keep_guests, b->keep_guests);
 	assert_int_equal(a->cgroup, b->cgroup);
 	assert_string_equal(a->cgroup_name, b->cgroup_name);
@@ -175,7 +178,7 @@ static void ships_a_file_that_says_the_defaults(void **state)
 	assert_host_equal(&shipped, &builtin);
 	host_config_done(&shipped);
 
-	assert_int_equal(switch_on(text), 12); /* all that there are */
+	assert_int_equal(switch_on(text), 15); /* all that there are */
 	write_file("memd.conf", text);
 	assert_int_equal(load_host(&shipped, &e), 0);
 	assert_host_equal(&shipped, &builtin);
@@ -191,6 +194,7 @@ static void reads_every_key_of_memd_conf(void **state)
 	write_file("memd.conf",
 		"; a comment\n"
 		"[Host]\nHostMemoryBudget=1G\nTickInterval = 500ms\nPolicy=my-policy\n"
+		"PolicyDir=/opt/policies\nPolicyTimeLimit=20ms\nPolicyPath=/opt/memd-policy\n"
 		"VmmPath=/opt/memd-vmm\nPoolPath=/opt/memd-pool\nKeepGuests=yes\nCgroup=off\n"
 		"CgroupName=test.1\n"
 		"[Share]\nMode=zero-only\nShareScanMaxCpu=12.5%\nShareScanTargetTime=1min\n"
@@ -201,6 +205,9 @@ static void reads_every_key_of_memd_conf(void **state)
 	assert_string_equal(c.policy, "my-policy");
 	assert_string_equal(c.vmm_path, "/opt/memd-vmm");
 	assert_string_equal(c.pool_path, "/opt/memd-pool");
+	assert_string_equal(c.policy_path, "/opt/memd-policy");
+	assert_string_equal(c.policy_dir, "/opt/policies");
+	assert_int_equal(c.policy_time_limit_us, 20000);
 	assert_true(c.keep_guests);
 	assert_int_equal(c.cgroup, CONFIG_CGROUP_OFF);
 	assert_string_equal(c.cgroup_name, "test.1");

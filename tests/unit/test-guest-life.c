@@ -455,21 +455,31 @@ static void what_died_meanwhile_is_not_adopted(void **state)
 	start(w, "a", ""); /* its socket is no obstacle */
 }
 
+static void count_reload(void *context, int result, const struct refusal *refusal)
+{
+	assert_int_equal(result, 0);
+	++*(unsigned *)context;
+}
+
 static void a_bad_configuration_leaves_the_former(void **state)
 {
 	struct world *w = *state;
-	struct error e = {0};
+	struct refusal refusal = {0};
+	unsigned n_done = 0;
 
 	write_file(w->config_path, "[Host]\nHostMemoryBudget=1G\nNoSuchKey=1\n");
-	assert_true(manager_reload(w->m, &e) < 0);
-	assert_non_null(strstr(e.text, "memd.conf"));
-	assert_non_null(strstr(e.text, "3"));
+	assert_true(manager_reload(w->m, count_reload, &n_done, &refusal) < 0);
+	assert_int_equal(refusal.kind, REFUSAL_BAD_SETTING);
+	assert_non_null(strstr(refusal.error.text, "memd.conf"));
+	assert_non_null(strstr(refusal.error.text, "3"));
 	assert_int_equal(w->m->budget_bytes, 256 * MIB);
 	write_file(w->config_path, "[Host]\nHostMemoryBudget=1G\nPolicy=nonsense\n");
-	assert_true(manager_reload(w->m, &e) < 0);
+	assert_true(manager_reload(w->m, count_reload, &n_done, &refusal) < 0);
 	assert_int_equal(w->m->budget_bytes, 256 * MIB);
 	write_file(w->config_path, "[Host]\nHostMemoryBudget=1G\n");
-	assert_int_equal(manager_reload(w->m, &(struct error){0}), 0);
+	assert_int_equal(n_done, 0);
+	assert_int_equal(manager_reload(w->m, count_reload, &n_done, &refusal), 0);
+	assert_int_equal(n_done, 1);
 	assert_int_equal(w->m->budget_bytes, 1 * GIB);
 }
 

@@ -22,16 +22,18 @@
 static const struct {
 	const char *room;
 	const char *may_use[6];
+	bool is_program; /* no other room takes it for its own, also where it lies inside one */
 } rooms[] = {
-	{"memd/base/", {"memd/base/"}},
-	{"memd/memctl/", {"memd/memctl/", "memd/base/"}},
-	{"memd/", {"memd/", "policy/", "config/", "balloon-agent/", "memd/base/"}},
-	{"kvm-glue/", {"kvm-glue/", "dedup/", "memd/base/"}},
-	{"dedup/", {"dedup/", "memd/base/"}},
-	{"policy/include/", {NULL}},
-	{"policy/", {"policy/", "memd/base/"}},
-	{"config/", {"config/", "memd/base/"}},
-	{"balloon-agent/", {"balloon-agent/", "memd/base/"}},
+	{"memd/base/", {"memd/base/"}, false},
+	{"memd/memctl/", {"memd/memctl/", "memd/base/"}, true},
+	{"memd/", {"memd/", "policy/", "config/", "balloon-agent/", "memd/base/"}, false},
+	{"kvm-glue/", {"kvm-glue/", "dedup/", "memd/base/"}, false},
+	{"dedup/", {"dedup/", "memd/base/"}, false},
+	{"policy/include/", {NULL}, false},
+	{"policy/helper/", {"policy/", "memd/base/"}, true},
+	{"policy/", {"policy/", "memd/base/"}, false},
+	{"config/", {"config/", "memd/base/"}, false},
+	{"balloon-agent/", {"balloon-agent/", "memd/base/"}, false},
 };
 
 /* Where a header that is not the C library's may be included; one_file: in a single file only. */
@@ -40,19 +42,15 @@ static const struct {
 	const char *home;
 	bool one_file;
 } homes[] = {
-	{"jemalloc/", "memd/base/alloc-stats.c", true},
-	{"ini.h", "config/ini-file.c", true},
-	{"xxhash.h", "dedup/", true},
-	{"libvirt/", "memd/libvirt", false},
-	{"systemd/sd-bus", "memd/bus", false},
-	{"systemd/sd-bus", "memd/memctl/", false},
-	{"systemd/sd-event.h", "memd/", false},
-	{"systemd/sd-daemon.h", "memd/", false},
-	{"json-c/", "memd/memctl/", false},
-	{"seccomp.h", "kvm-glue/", false},
-	{"linux/kvm", "kvm-glue/", false},
-	{"asm/kvm", "kvm-glue/", false},
-	{"dlfcn.h", "policy/", false},
+	{"jemalloc/", "memd/base/alloc-stats.c", true}, {"ini.h", "config/ini-file.c", true},
+	{"xxhash.h", "dedup/", true}, {"libvirt/", "memd/libvirt", false},
+	{"systemd/sd-bus", "memd/bus", false}, {"systemd/sd-bus", "memd/memctl/", false},
+	{"systemd/sd-event.h", "memd/", false}, {"systemd/sd-daemon.h", "memd/", false},
+	{"json-c/", "memd/memctl/", false}, {"json-c/", "policy/helper/exec", false},
+	{"seccomp.h", "kvm-glue/", false}, {"seccomp.h", "policy/helper/sandbox.c", false},
+	{"linux/kvm", "kvm-glue/", false}, {"asm/kvm", "kvm-glue/", false},
+	{"dlfcn.h", "policy/helper/", false},
+	{"memd/policy.h", "policy/examples/", false}, /* as a plugin of somebody else spells it */
 };
 
 /*
@@ -120,9 +118,7 @@ static const char *judge_own(int room, const char *header)
 		return "is not spelled from the root of the tree";
 	for (size_t i = 0; i < ARRAY_SIZE(rooms[room].may_use) && rooms[room].may_use[i]; i++)
 		if (begins_with(rooms[target].room, rooms[room].may_use[i])) {
-			/* memd/ does not take its client or what lies below it for its own */
-			if (strcmp(rooms[target].room, "memd/memctl/") == 0 &&
-				strcmp(rooms[room].room, "memd/memctl/") != 0)
+			if (rooms[target].is_program && target != room)
 				continue;
 			return NULL;
 		}
@@ -236,7 +232,11 @@ static void judges_made_up_includes_rightly(void **state)
 	assert_null(judge_own(room_of("kvm-glue/x.c"), "dedup/guest-ram.h"));
 	assert_null(judge_own(room_of("policy/x.c"), "memd/base/units.h"));
 	assert_non_null(judge_own(room_of("memd/x.c"), "dedup/guest-ram.h"));
-	assert_non_null(judge_own(room_of("memd/x.c"), "memd/memctl/none.h"));
+	assert_non_null(judge_own(room_of("memd/x.c"), "memd/memctl/memctl.h"));
+	assert_null(judge_own(room_of("policy/helper/x.c"), "policy/policy-host.h"));
+	assert_null(judge_own(room_of("policy/helper/x.c"), "policy/helper/helper.h"));
+	assert_non_null(judge_own(room_of("policy/x.c"), "policy/helper/helper.h"));
+	assert_non_null(judge_own(room_of("memd/x.c"), "policy/helper/helper.h"));
 	assert_non_null(judge_own(room_of("memd/base/x.c"), "config/config.h"));
 	assert_non_null(judge_own(room_of("dedup/x.c"), "kvm-glue/machine.h"));
 	assert_non_null(judge_own(room_of("policy/x.c"), "config/config.h"));

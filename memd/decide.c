@@ -1,0 +1,144 @@
+/*
+ * The middle of the tick: what a policy is shown, and what becomes of what it proposes. Which policy
+ * decides, and how long it may take, is policy-run.c's.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "memd/base/log.h"
+#include "memd/base/overflow.h"
+#include "memd/base/units.h"
+#include "memd/bus.h"
+#include "memd/manager.h"
+
+static struct policy_guest policy_input(struct guest *g)
+{
+	const struct ledger_guest *l = &g->ledger;
+	const struct vmm_stats *s = &g->sample.after;
+	struct memd_guest_view view = {
+		.name = g->name,
+		.id = g->id,
+		.shares = g->config.shares,
+		.configured_bytes = g->config.memory_bytes,
+		.min_bytes = g->min_bytes,
+		.max_bytes = g->max_bytes,
+		.target_bytes = g->target_bytes,
+		.resident_bytes = l->resident_bytes,
+		.swapped_bytes = l->swapped_bytes,
+		.saved_sharing_bytes = l->saved_sharing_bytes,
+		.hole_bytes = l->hole_untouched_bytes + l->hole_zero_bytes + l->hole_balloon_bytes +
+			      l->hole_reported_bytes,
+		.balloon_bytes = s->balloon_actual_pages * PAGE_BYTES,
+		.refault_bytes = g->reclaim.refault_pages_last * PAGE_BYTES,
+		.claimed_available_bytes = s->guest_available_bytes,
+		.working_set_bytes = g->wss.bytes,
+		.working_set_slow_bytes = g->wss.slow_bytes,
+		.working_set_fast_bytes = g->wss.fast_bytes,
+		.working_set_error_bytes = g->wss.error_bytes,
+		.stall_some_10_bp = g->stall.some_10_bp,
+		.stall_some_60_bp = g->stall.some_60_bp,
+		.stall_full_10_bp = g->stall.full_10_bp,
+		.stall_full_60_bp = g->stall.full_60_bp,
+		.critical_bytes = g->critical_bytes,
+	};
+
+	if (s->balloon_ready)
+		view.flags |= MEMD_GUEST_BALLOON_READY;
+	if (g->process)
+		view.flags |= MEMD_GUEST_CAN_PAGE;
+	if (g->sample.fresh && s->guest_stats_time_us)
+		view.flags |= MEMD_GUEST_CLAIMS_VALID;
+	if (g->state == GUEST_PAUSED)
+		view.flags |= MEMD_GUEST_PAUSED;
+	if (g->fixed_bytes)
+		view.flags |= MEMD_GUEST_TARGET_FIXED;
+	if (g->wss.valid)
+		view.flags |= MEMD_GUEST_WORKING_SET_VALID;
+	return (struct policy_guest){.view = view, .fixed_bytes = g->fixed_bytes};
+}
+
+static void take_decision(struct guest *g, const struct policy_decision *d)
+{
+	if (d->target_bytes != g->target_bytes)
+		log_debug("guest %s: target %s -> %s: %s", g->name, UNITS_BYTES(g->target_bytes),
+			UNITS_BYTES(d->target_bytes), d->reason);
+	g->target_bytes = d->target_bytes;
+	snprintf(g->target_reason, sizeof(g->target_reason), "%s", d->reason);
+}
+
+/* Guests may have come and gone while the policy thought; both lists ascend by id. */
+static void on_decided(void *context, const struct policy_outcome *outcome)
+{
+	struct manager *m = context;
+	size_t i = 0;
+
+	for (size_t j = 0; j < outcome->n; j++) {
+		while (i < m->n_guests && m->guests[i]->id < outcome->guests[j].view.id)
+			i++;
+		if (i < m->n_guests && m->guests[i]->id == outcome->guests[j].view.id)
+			take_decision(m->guests[i], &outcome->decisions[j]);
+	}
+	m->figures.policy_wait_us = outcome->wait_us;
+	m->figures.policy_cpu_us = outcome->policy_cpu_us;
+	tick_decided(m);
+}
+
+void decide_show_policy(struct manager *m)
+{
+	struct host_figures *f = &m->figures;
+
+	f->policy_chosen = policy_run_name(m->policy);
+	f->policy_set_aside = policy_run_set_aside_reason(m->policy);
+	f->policy = f->policy_set_aside[0] ? POLICY_FALLBACK : f->policy_chosen;
+	f->policy_pid = (uint32_t)policy_run_pid(m->policy);
+}
+
+static void on_set_aside(void *context, const char *why)
+{
+	struct manager *m = context;
+
+	log_error("policy %s is set aside, %s decides: %s; memctl reload tries it again",
+		policy_run_name(m->policy), POLICY_FALLBACK, why);
+	decide_show_policy(m);
+	bus_policy_set_aside(m->bus, policy_run_name(m->policy), POLICY_FALLBACK, why);
+}
+
+const struct policy_run_ops decide_ops = {
+	.opened = manager_policy_opened,
+	.decided = on_decided,
+	.set_aside = on_set_aside,
+};
+
+/* A round ends at half a tick at the latest: there is time for this, and for acting. */
+static uint64_t time_limit_us(const struct manager *m)
+{
+	return u64_min(m->config.policy_time_limit_us, m->config.tick_us / 4);
+}
+
+void decide_begin(struct manager *m, uint64_t now_us)
+{
+	_cleanup_free_ struct policy_guest *in = calloc(m->n_guests + 1, sizeof(*in));
+	struct memd_host_view host = {
+		.now_us = now_us,
+		.tick_us = m->last_tick_us ? now_us - m->last_tick_us : 0,
+		.budget_bytes = m->budget_bytes,
+		.used_bytes = m->ledger.used_bytes,
+		.pool_bytes = m->ledger.pool_bytes,
+		.swap_occupied_bytes = m->ledger.swap_occupied_bytes,
+		.overhead_bytes = m->ledger.used_bytes, /* less the guests', below */
+		.state = (uint32_t)m->host_state,
+	};
+	int r;
+
+	m->last_tick_us = now_us;
+	for (size_t i = 0; in && i < m->n_guests; i++) {
+		in[i] = policy_input(m->guests[i]);
+		host.overhead_bytes =
+			u64_sub_or_zero(host.overhead_bytes, m->guests[i]->ledger.resident_bytes);
+	}
+	r = in ? policy_run_evaluate(m->policy, &host, in, m->n_guests, time_limit_us(m)) : -ENOMEM;
+	if (r == 0)
+		return;
+	log_warning("nothing is decided in this tick: %s", strerror(-r));
+	tick_decided(m);
+}
