@@ -1,8 +1,12 @@
-/* Page contents: hash, comparisons, a copy. Never writes a guest's page. */
+/*
+ * Page contents: hash, comparisons, a copy. Never writes a guest's page. Compiled twice, for any
+ * x86-64 and for CPUs with AVX2, where hashing is a third faster (dedup/CMakeLists.txt);
+ * page-ops.c chooses.
+ */
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-#include "dedup/page-hash.h"
+#include "dedup/page-ops.h"
 #include "memd/base/units.h"
 
 /*
@@ -14,12 +18,12 @@
 #define STEP_WORDS	  8
 #define PAGE_WORDS	  (PAGE_BYTES / sizeof(uint64_t))
 
-RACES_WITH_GUESTS uint64_t page_hash(const void *page)
+RACES_WITH_GUESTS static uint64_t hash(const void *page)
 {
 	return XXH3_64bits(page, PAGE_BYTES);
 }
 
-RACES_WITH_GUESTS bool page_is_zero(const void *page)
+RACES_WITH_GUESTS static bool is_zero(const void *page)
 {
 	const uint64_t *p = page;
 
@@ -34,7 +38,7 @@ RACES_WITH_GUESTS bool page_is_zero(const void *page)
 	return true;
 }
 
-RACES_WITH_GUESTS bool page_equal(const void *a, const void *b)
+RACES_WITH_GUESTS static bool equal(const void *a, const void *b)
 {
 	const uint64_t *p = a, *q = b;
 
@@ -49,7 +53,7 @@ RACES_WITH_GUESTS bool page_equal(const void *a, const void *b)
 	return true;
 }
 
-RACES_WITH_GUESTS void page_copy(void *to, const void *from)
+RACES_WITH_GUESTS static void copy(void *to, const void *from)
 {
 	uint64_t *p = to;
 	const volatile uint64_t *q = from; /* volatile: or the compiler makes a memcpy of it */
@@ -57,3 +61,10 @@ RACES_WITH_GUESTS void page_copy(void *to, const void *from)
 	for (size_t i = 0; i < PAGE_WORDS; i++)
 		p[i] = q[i];
 }
+
+const struct page_ops PAGE_OPS = {
+	.hash = hash,
+	.is_zero = is_zero,
+	.equal = equal,
+	.copy = copy,
+};

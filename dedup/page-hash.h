@@ -19,5 +19,11 @@ uint64_t page_hash(const void *page);
  */
 bool page_is_zero(const void *page);
 bool page_equal(const void *a, const void *b);
+/* Asks the caches for a page that is looked at next. */
+static inline void page_prefetch(const void *page)
+{
+	for (unsigned line = 0; line < 4096; line += 64)
+		__builtin_prefetch((const char *)page + line);
+}
 /* Copies a page that may be written meanwhile. */
 void page_copy(void *to, const void *from);

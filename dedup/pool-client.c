@@ -162,9 +162,9 @@ static int ask(struct pool_client *c, uint16_t type, const void *payload, size_t
 	return r < 0 ? r : await_answer(c, answer_type, answer_size);
 }
 
-static int join(struct pool_client *c, int pidfd)
+static int join(struct pool_client *c, int pidfd, uint32_t n_pages)
 {
-	const struct pool_join request = {.proto_version = POOL_PROTO_VERSION};
+	const struct pool_join request = {.proto_version = POOL_PROTO_VERSION, .n_pages = n_pages};
 	const struct pool_welcome *welcome;
 	int r = send_all(c, POOL_JOIN, &request, sizeof(request), pidfd);
 
@@ -176,7 +176,7 @@ static int join(struct pool_client *c, int pidfd)
 	return welcome->proto_version == POOL_PROTO_VERSION ? 0 : -EPROTO;
 }
 
-int pool_client_new(int fd, int pidfd, struct pool_client **ret)
+int pool_client_new(int fd, int pidfd, uint32_t n_pages, struct pool_client **ret)
 {
 	_cleanup_(pool_client_freep) struct pool_client *c = calloc(1, sizeof(*c));
 	int r;
@@ -192,7 +192,7 @@ int pool_client_new(int fd, int pidfd, struct pool_client **ret)
 		return -ENOMEM;
 	r = fd_set_nonblock(fd, true);
 	if (r == 0)
-		r = join(c, pidfd);
+		r = join(c, pidfd, n_pages);
 	if (r < 0)
 		return r;
 	*ret = TAKE_PTR(c);

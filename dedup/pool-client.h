@@ -17,10 +17,10 @@ struct pool_client;
 /*
  * Joins over a connected socket, which is taken over (closed on failure too). pidfd: of this
  * process, the caller's; the pool keeps what this process holds until it has ended, whatever
- * becomes of the connection. -EPROTO for an answer that makes no sense, -ETIMEDOUT, -EPIPE,
+ * becomes of the connection. n_pages: that it may offer, by number. -EPROTO for an answer that makes no sense, -ETIMEDOUT, -EPIPE,
  * -ENOMEM.
  */
-int pool_client_new(int fd, int pidfd, struct pool_client **ret);
+int pool_client_new(int fd, int pidfd, uint32_t n_pages, struct pool_client **ret);
 /* What is mapped over guest RAM stays valid. NULL is allowed. */
 void pool_client_free(struct pool_client *c);
 DEFINE_CLEANUP(struct pool_client *, pool_client_free)

@@ -1,7 +1,10 @@
 /*
- * Who offered which hash first (Waldspurger 2002, 4.2: hint frames): bounded, the oldest give way.
- * A hint is worth nothing by
- * itself: when somebody else offers the same hash the page is inserted, and the first one is told.
+ * Who offered which hash first (Waldspurger 2002, 4.2: hint frames): bounded, at random some give
+ * way. A hint is worth nothing by itself: when somebody else offers the same hash the page is
+ * inserted, and the first one is told. A wrong one costs a needless insertion.
+ *
+ * A hint is 8 bytes: a number of the page over all members ("frame", given out by pool.c) and a
+ * part of the hash.
  */
 #pragma once
 
@@ -9,31 +12,30 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct pool_hint {
-	uint64_t hash;
-	uint32_t page; /* the member's number */
-	uint16_t member; /* 0: empty; ids begin with 1 */
-	uint16_t age; /* when it was offered last, in ticks */
-};
+#define POOL_FRAME_BITS 30 /* 4 TiB of guests in one group; pages beyond are offered in vain */
+#define POOL_FRAME_NONE 0 /* frames begin with 1 */
 
 struct pool_hints {
-	struct pool_hint *hints;
-	size_t size; /* 0 or a power of two */
+	struct pool_hint_set *sets;
+	size_t n_sets;
 	size_t n;
-	size_t size_max;
-	uint16_t now;
+	size_t n_max;
+	uint64_t random;
 };
 
-/* size_max: at most so many hints, a power of two. */
-void pool_hints_init(struct pool_hints *h, size_t size_max);
+void pool_hints_init(struct pool_hints *h);
 void pool_hints_done(struct pool_hints *h);
-/* Time goes on by one tick. */
-void pool_hints_tick(struct pool_hints *h);
+/* Once there are so many it grows no more: then new ones push out others. */
+void pool_hints_limit(struct pool_hints *h, size_t n_max);
 
 /*
- * True when somebody else, or the same member with another page, offered this hash before; that
- * hint stays. Otherwise the offer is noted (refreshed). Without memory it is forgotten.
+ * The frame that offered this hash before, when it was another one; that hint stays. Otherwise
+ * POOL_FRAME_NONE, and the offer is noted. Without memory it is forgotten.
  */
-bool pool_hints_offer(struct pool_hints *h, uint64_t hash, uint16_t member, uint32_t page);
-/* Takes the hint for a hash out. False when there is none. */
-bool pool_hints_take(struct pool_hints *h, uint64_t hash, struct pool_hint *ret);
+uint32_t pool_hints_offer(struct pool_hints *h, uint64_t hash, uint32_t frame);
+/* Takes the hint for a hash out: its frame, or POOL_FRAME_NONE. */
+uint32_t pool_hints_take(struct pool_hints *h, uint64_t hash);
+/* Asks the caches for where hash lies. */
+void pool_hints_prefetch(const struct pool_hints *h, uint64_t hash);
+/* Bytes in use. */
+uint64_t pool_hints_bytes(const struct pool_hints *h);

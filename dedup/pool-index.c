@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/random.h>
 
 #define SIZE_MIN 64
@@ -38,9 +39,15 @@ uint64_t pool_index_mix(uint64_t key)
 	return x ^ x >> 32;
 }
 
-static size_t home_of(const struct pool_index *x, uint64_t key)
+static uint32_t tag_of(uint64_t key)
 {
-	return pool_index_mix(key) & (x->size - 1);
+	return (uint32_t)(pool_index_mix(key) >> 32);
+}
+
+/* The upper bits of the tag, so that a larger or smaller table is made of the entries alone. */
+static size_t home_of(const struct pool_index *x, uint32_t tag)
+{
+	return (size_t)((uint64_t)tag * x->size >> 32);
 }
 
 void pool_index_done(struct pool_index *x)
@@ -49,25 +56,26 @@ void pool_index_done(struct pool_index *x)
 	*x = (struct pool_index){0};
 }
 
-static void place(struct pool_index *x, uint64_t key, uint32_t value)
+static void place(struct pool_index *x, struct pool_index_entry entry)
 {
-	size_t i = home_of(x, key);
+	size_t i = home_of(x, entry.tag);
 
-	while (x->entries[i].used)
+	while (x->entries[i].value != POOL_INDEX_NONE)
 		i = (i + 1) & (x->size - 1);
-	x->entries[i] = (struct pool_index_entry){.key = key, .value = value, .used = 1};
+	x->entries[i] = entry;
 	x->n++;
 }
 
 static int resize(struct pool_index *x, size_t size)
 {
-	struct pool_index y = {.entries = calloc(size, sizeof(*y.entries)), .size = size};
+	struct pool_index y = {.entries = malloc(size * sizeof(*y.entries)), .size = size};
 
 	if (!y.entries)
 		return -ENOMEM;
+	memset(y.entries, 0xff, size * sizeof(*y.entries)); /* all empty */
 	for (size_t i = 0; i < x->size; i++)
-		if (x->entries[i].used)
-			place(&y, x->entries[i].key, x->entries[i].value);
+		if (x->entries[i].value != POOL_INDEX_NONE)
+			place(&y, x->entries[i]);
 	free(x->entries);
 	*x = y;
 	return 0;
@@ -81,44 +89,47 @@ int pool_index_add(struct pool_index *x, uint64_t key, uint32_t value)
 		if (r < 0)
 			return r;
 	}
-	place(x, key, value);
+	place(x, (struct pool_index_entry){.tag = tag_of(key), .value = value});
 	return 0;
 }
 
-static struct pool_index_entry *find_from(const struct pool_index *x, uint64_t key, size_t i)
+uint32_t pool_index_next(const struct pool_index *x, uint64_t key, size_t *cursor)
 {
-	for (; x->entries[i].used; i = (i + 1) & (x->size - 1))
-		if (x->entries[i].key == key)
-			return &x->entries[i];
-	return NULL;
+	uint32_t tag = tag_of(key);
+
+	if (!x->size)
+		return POOL_INDEX_NONE;
+	for (;;) {
+		const struct pool_index_entry *entry =
+			&x->entries[(home_of(x, tag) + (*cursor)++) & (x->size - 1)];
+
+		if (entry->value == POOL_INDEX_NONE || entry->tag == tag)
+			return entry->value;
+	}
 }
 
-struct pool_index_entry *pool_index_find(const struct pool_index *x, uint64_t key)
+void pool_index_remove(struct pool_index *x, uint64_t key, uint32_t value)
 {
-	return x->size ? find_from(x, key, home_of(x, key)) : NULL;
-}
+	size_t mask = x->size - 1, hole = home_of(x, tag_of(key));
 
-struct pool_index_entry *pool_index_next(
-	const struct pool_index *x, const struct pool_index_entry *entry)
-{
-	size_t i = (size_t)(entry - x->entries);
-
-	return find_from(x, entry->key, (i + 1) & (x->size - 1));
-}
-
-void pool_index_remove(struct pool_index *x, struct pool_index_entry *entry)
-{
-	size_t mask = x->size - 1, hole = (size_t)(entry - x->entries);
-
-	for (size_t i = (hole + 1) & mask; x->entries[i].used; i = (i + 1) & mask) {
+	while (x->entries[hole].value != value)
+		hole = (hole + 1) & mask;
+	for (size_t i = (hole + 1) & mask; x->entries[i].value != POOL_INDEX_NONE;
+		i = (i + 1) & mask) {
 		/* An entry may fill the hole if the hole lies between its home and where it is. */
-		if (((i - home_of(x, x->entries[i].key)) & mask) < ((i - hole) & mask))
+		if (((i - home_of(x, x->entries[i].tag)) & mask) < ((i - hole) & mask))
 			continue;
 		x->entries[hole] = x->entries[i];
 		hole = i;
 	}
-	x->entries[hole].used = 0;
+	x->entries[hole].value = POOL_INDEX_NONE;
 	x->n--;
 	if (x->size > SIZE_MIN && x->n < x->size / 8)
 		resize(x, x->size / 2); /* without memory it stays as large as it is */
+}
+
+void pool_index_prefetch(const struct pool_index *x, uint64_t key)
+{
+	if (x->size)
+		__builtin_prefetch(&x->entries[home_of(x, tag_of(key))]);
 }

@@ -1,7 +1,9 @@
 /*
  * An open-addressing table from 64-bit keys to 32-bit values, several values a key allowed: the
- * pool's index (hash of a page -> slot), and a member's references (slot -> how many). Keys may be
- * chosen by a hostile member, so where they lie depends on a secret of the process.
+ * pool's index (hash of a page -> slot). An entry is 8 bytes: it keeps 32 bits of the key only, so
+ * what is found is to be checked against the key itself, which the caller has (a slot knows its
+ * hash). Keys may be chosen by a hostile member, so where they lie depends on a secret of the
+ * process.
  */
 #pragma once
 
@@ -9,10 +11,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define POOL_INDEX_NONE UINT32_MAX /* no value */
+
 struct pool_index_entry {
-	uint64_t key;
-	uint32_t value;
-	uint32_t used;
+	uint32_t tag; /* the upper half of the mixed key */
+	uint32_t value; /* POOL_INDEX_NONE: empty */
 };
 
 /* All zero is an empty table. */
@@ -23,16 +26,17 @@ struct pool_index {
 };
 
 void pool_index_done(struct pool_index *x);
-/* -ENOMEM: nothing was added. Pointers into the table are void then on. */
+/* value < POOL_INDEX_NONE. -ENOMEM: nothing was added. */
 int pool_index_add(struct pool_index *x, uint64_t key, uint32_t value);
 /*
- * The first entry of key, or the next one after `entry`; NULL when there is none (any more). Valid
- * until the next change.
+ * The values of key, and rarely those of others: *cursor is 0 at first. POOL_INDEX_NONE when there
+ * are no more. Not over a change.
  */
-struct pool_index_entry *pool_index_find(const struct pool_index *x, uint64_t key);
-struct pool_index_entry *pool_index_next(
-	const struct pool_index *x, const struct pool_index_entry *entry);
-void pool_index_remove(struct pool_index *x, struct pool_index_entry *entry);
+uint32_t pool_index_next(const struct pool_index *x, uint64_t key, size_t *cursor);
+/* The entry was added, with that value. */
+void pool_index_remove(struct pool_index *x, uint64_t key, uint32_t value);
 
 /* A 64-bit mix of key with the secret: for tables that lie elsewhere. */
 uint64_t pool_index_mix(uint64_t key);
+/* Asks the caches for where key lies. */
+void pool_index_prefetch(const struct pool_index *x, uint64_t key);

@@ -29,7 +29,6 @@
 
 #define EVENTS_MAX 64
 #define TURN_MS	   50 /* freed slots gather so long, so that neighbours go together */
-#define TICK_US	   (10 * US_PER_S)
 
 struct connection {
 	struct connection *next;
@@ -57,7 +56,6 @@ struct pool_server {
 	bool accept_paused;
 	struct connection *connections;
 	struct ipc_message *message; /* the one buffer for what arrives */
-	uint64_t next_tick_us;
 	uint64_t next_trim_us;
 };
 
@@ -180,7 +178,7 @@ static int on_join(struct pool_server *s, struct connection *c, struct ipc_messa
 	if (!join || c->member || join->proto_version != POOL_PROTO_VERSION || m->n_fds != 1 ||
 		!fd_is_pidfd(m->fds[0]))
 		return -EPROTO;
-	r = pool_member_new(s->pool, &c->member);
+	r = pool_member_new(s->pool, join->n_pages, &c->member);
 	if (r < 0)
 		return r;
 	c->pidfd = TAKE_FD(m->fds[0]);
@@ -402,10 +400,6 @@ static void tick(struct pool_server *s)
 	if (s->accept_paused)
 		s->accept_paused =
 			watch(s, EPOLL_CTL_MOD, s->listen_fd, EPOLLIN, &s->listen_fd) < 0;
-	if (now_us >= s->next_tick_us) {
-		pool_tick(s->pool);
-		s->next_tick_us = now_us + TICK_US;
-	}
 	if (now_us >= s->next_trim_us && pool_wants_trim(s->pool)) {
 		pool_trim(s->pool);
 		s->next_trim_us = now_us + TURN_MS * US_PER_MS;

@@ -25,12 +25,21 @@
 #define COLLISIONS_MAX 4
 #define NOTIFY_MAX     65536 /* waiting for one member; what is more is found in its next pass */
 #define MEMBER_SLOTS   (UINT64_C(1) << 24)
-#define HINTS	       (UINT64_C(1) << 20)
 #define EXTENT_NONE    UINT32_MAX
+#define PREFETCH_AHEAD 8 /* lookups: about a miss' worth of work */
+/*
+ * Hints for each page that members may offer: more than one, since those of pages that have changed
+ * stay until they give way.
+ */
+#define HINTS_PERCENT  120
 
 struct pool_member {
 	uint16_t id;
-	struct pool_index refs; /* slot -> references held */
+	uint32_t n_pages; /* that it may offer; their frames are the ones from first_frame on */
+	uint32_t first_frame; /* POOL_FRAME_NONE: there was no room, its offers are not noted */
+	uint32_t **refs; /* references held, by extent (NULL: none yet) and slot within */
+	size_t n_extents; /* of refs */
+	uint64_t n_slots; /* different ones it holds */
 	bool detached; /* its connection is gone */
 	uint32_t extent; /* that it fills, over all files; EXTENT_NONE */
 	uint32_t next; /* slot of the extent that is tried next */
@@ -46,6 +55,8 @@ struct pool {
 	struct pool_memfd **files;
 	size_t n_files;
 	struct pool_member *members[POOL_MEMBERS_MAX + 1]; /* by id; [0] is nobody */
+	struct pool_member *by_frame[POOL_MEMBERS_MAX + 1]; /* those that have frames, ascending */
+	size_t n_by_frame;
 	struct pool_stats stats; /* what is counted as it happens */
 };
 
@@ -60,7 +71,7 @@ int pool_new(const struct pool_limits *limits, struct pool **ret)
 		p->limits.max_pages = (uint64_t)FILES_MAX * POOL_FILE_PAGES;
 	if (!p->limits.max_member_slots)
 		p->limits.max_member_slots = MEMBER_SLOTS;
-	pool_hints_init(&p->hints, limits->max_hints ? limits->max_hints : HINTS);
+	pool_hints_init(&p->hints);
 	*ret = p;
 	return 0;
 }
@@ -90,7 +101,55 @@ static struct pool_slot *slot_of(const struct pool *p, uint32_t slot)
 	return &file_of(p, slot)->slots[slot % POOL_FILE_PAGES];
 }
 
-int pool_member_new(struct pool *p, struct pool_member **ret)
+/* The member whose page a frame is; NULL when it has gone. */
+static struct pool_member *member_of_frame(const struct pool *p, uint32_t frame)
+{
+	for (size_t i = 0; i < p->n_by_frame; i++) {
+		struct pool_member *m = p->by_frame[i];
+
+		if (frame >= m->first_frame && frame - m->first_frame < m->n_pages)
+			return m;
+	}
+	return NULL;
+}
+
+/* Gives m the first gap that is wide enough. */
+static void give_frames(struct pool *p, struct pool_member *m)
+{
+	uint64_t first = POOL_FRAME_NONE + 1, end;
+	size_t at = 0;
+
+	for (; at < p->n_by_frame && p->by_frame[at]->first_frame - first < m->n_pages; at++)
+		first = (uint64_t)p->by_frame[at]->first_frame + p->by_frame[at]->n_pages;
+	end = first + m->n_pages;
+	if (m->n_pages == 0 || end > UINT64_C(1) << POOL_FRAME_BITS)
+		return;
+	m->first_frame = (uint32_t)first;
+	memmove(&p->by_frame[at + 1], &p->by_frame[at], (p->n_by_frame - at) * sizeof(m));
+	p->by_frame[at] = m;
+	p->n_by_frame++;
+}
+
+static void take_frames(struct pool *p, const struct pool_member *m)
+{
+	for (size_t i = 0; i < p->n_by_frame; i++)
+		if (p->by_frame[i] == m) {
+			p->n_by_frame--;
+			memmove(&p->by_frame[i], &p->by_frame[i + 1],
+				(p->n_by_frame - i) * sizeof(m));
+		}
+}
+
+static void limit_hints(struct pool *p)
+{
+	uint64_t n_pages = 0;
+
+	for (size_t i = 0; i < p->n_by_frame; i++)
+		n_pages += p->by_frame[i]->n_pages;
+	pool_hints_limit(&p->hints, n_pages * HINTS_PERCENT / 100);
+}
+
+int pool_member_new(struct pool *p, uint32_t n_pages, struct pool_member **ret)
 {
 	for (uint16_t id = 1; id <= POOL_MEMBERS_MAX; id++) {
 		struct pool_member *m;
@@ -101,9 +160,12 @@ int pool_member_new(struct pool *p, struct pool_member **ret)
 		if (!m)
 			return -ENOMEM;
 		m->id = id;
+		m->n_pages = n_pages;
 		m->extent = EXTENT_NONE;
+		give_frames(p, m);
 		p->members[id] = m;
 		p->stats.members++;
+		limit_hints(p);
 		*ret = m;
 		return 0;
 	}
@@ -117,12 +179,7 @@ uint32_t pool_member_id(const struct pool_member *m)
 
 static void free_slot(struct pool *p, uint32_t slot)
 {
-	struct pool_index_entry *entry = pool_index_find(&p->index, slot_of(p, slot)->hash);
-
-	while (entry && entry->value != slot)
-		entry = pool_index_next(&p->index, entry);
-	if (entry)
-		pool_index_remove(&p->index, entry);
+	pool_index_remove(&p->index, slot_of(p, slot)->hash, slot);
 	pool_memfd_drop(file_of(p, slot), slot % POOL_FILE_PAGES);
 	p->stats.pages_used--;
 }
@@ -154,42 +211,109 @@ void pool_member_detach(struct pool *p, struct pool_member *m)
 	m->detached = true;
 }
 
+static void put_all_references(struct pool *p, struct pool_member *m)
+{
+	for (size_t extent = 0; extent < m->n_extents; extent++) {
+		for (uint32_t i = 0; m->refs[extent] && i < POOL_EXTENT_SLOTS; i++)
+			if (m->refs[extent][i])
+				put_references(p, (uint32_t)extent * POOL_EXTENT_SLOTS + i,
+					m->refs[extent][i]);
+		free(m->refs[extent]);
+	}
+	free(m->refs);
+}
+
 void pool_member_free(struct pool *p, struct pool_member *m)
 {
-	for (size_t i = 0; i < m->refs.size; i++)
-		if (m->refs.entries[i].used)
-			put_references(
-				p, (uint32_t)m->refs.entries[i].key, m->refs.entries[i].value);
+	put_all_references(p, m);
 	leave_extent(p, m);
-	pool_index_done(&m->refs);
+	take_frames(p, m);
+	limit_hints(p);
 	p->members[m->id] = NULL;
 	p->stats.members--;
 	free(m->notify);
 	free(m);
 }
 
+/* Where the references of m to a slot are counted; NULL when it never had one in that extent. */
+static uint32_t *refs_of(const struct pool_member *m, uint32_t slot)
+{
+	uint32_t extent = slot / POOL_EXTENT_SLOTS;
+
+	if (extent >= m->n_extents || !m->refs[extent])
+		return NULL;
+	return &m->refs[extent][slot % POOL_EXTENT_SLOTS];
+}
+
+/* The same, made if need be. NULL: no memory. */
+static uint32_t *make_refs_of(struct pool *p, struct pool_member *m, uint32_t slot)
+{
+	uint32_t extent = slot / POOL_EXTENT_SLOTS;
+
+	if (extent >= m->n_extents) {
+		size_t n = p->n_files * POOL_FILE_EXTENTS;
+		uint32_t **refs = reallocarray(m->refs, n, sizeof(*refs));
+
+		if (!refs)
+			return NULL;
+		memset(refs + m->n_extents, 0, (n - m->n_extents) * sizeof(*refs));
+		m->refs = refs;
+		m->n_extents = n;
+	}
+	if (!m->refs[extent])
+		m->refs[extent] = calloc(POOL_EXTENT_SLOTS, sizeof(**m->refs));
+	return refs_of(m, slot);
+}
+
 /* One more reference of m to a slot that is used. -EDQUOT, -ENOMEM, -EOVERFLOW. */
 static int grant(struct pool *p, struct pool_member *m, uint32_t slot)
 {
 	struct pool_slot *s = slot_of(p, slot);
-	struct pool_index_entry *entry = pool_index_find(&m->refs, slot);
+	uint32_t *refs = make_refs_of(p, m, slot);
 
+	if (!refs)
+		return -ENOMEM;
 	if (s->refs == UINT32_MAX)
 		return -EOVERFLOW;
-	if (entry) {
-		entry->value++;
-	} else {
-		int r;
-
-		if (m->refs.n >= p->limits.max_member_slots)
-			return -EDQUOT;
-		r = pool_index_add(&m->refs, slot, 1);
-		if (r < 0)
-			return r;
-	}
+	if (*refs == 0 && m->n_slots >= p->limits.max_member_slots)
+		return -EDQUOT;
+	m->n_slots += *refs == 0;
+	(*refs)++;
 	s->refs++;
 	p->stats.references++;
 	return 0;
+}
+
+/* The next slot with that hash. */
+static bool find_hash(const struct pool *p, uint64_t hash, size_t *cursor, uint32_t *ret_slot)
+{
+	uint32_t slot;
+
+	while ((slot = pool_index_next(&p->index, hash, cursor)) != POOL_INDEX_NONE)
+		if (slot_of(p, slot)->hash == hash) {
+			*ret_slot = slot;
+			return true;
+		}
+	return false;
+}
+
+/* Whether some other page was offered with that hash before; notes the offer. */
+static bool is_hinted(struct pool *p, const struct pool_member *m, const struct pool_lookup *query)
+{
+	if (m->first_frame == POOL_FRAME_NONE || query->page >= m->n_pages)
+		return false;
+	return pool_hints_offer(&p->hints, query->hash, m->first_frame + query->page) !=
+	       POOL_FRAME_NONE;
+}
+
+static uint32_t look_up(struct pool *p, struct pool_member *m, const struct pool_lookup *query)
+{
+	size_t cursor = 0;
+	uint32_t slot;
+
+	if (find_hash(p, query->hash, &cursor, &slot))
+		return grant(p, m, slot) == 0 ? slot : POOL_SLOT_NONE;
+	return is_hinted(p, m, query) ? POOL_SLOT_HINTED : POOL_SLOT_NONE;
 }
 
 void pool_lookup(struct pool *p, struct pool_member *m, const struct pool_lookup *queries, size_t n,
@@ -197,27 +321,22 @@ void pool_lookup(struct pool *p, struct pool_member *m, const struct pool_lookup
 {
 	p->stats.lookups += n;
 	for (size_t i = 0; i < n; i++) {
-		const struct pool_index_entry *entry = pool_index_find(&p->index, queries[i].hash);
-
-		if (entry && grant(p, m, entry->value) == 0)
-			ret_slots[i] = entry->value;
-		else if (!entry &&
-			 pool_hints_offer(&p->hints, queries[i].hash, m->id, queries[i].page))
-			ret_slots[i] = POOL_SLOT_HINTED;
-		else
-			ret_slots[i] = POOL_SLOT_NONE;
+		if (i + PREFETCH_AHEAD < n) {
+			pool_index_prefetch(&p->index, queries[i + PREFETCH_AHEAD].hash);
+			pool_hints_prefetch(&p->hints, queries[i + PREFETCH_AHEAD].hash);
+		}
+		ret_slots[i] = look_up(p, m, &queries[i]);
 	}
 }
 
 int pool_release(struct pool *p, struct pool_member *m, const uint32_t *slots, size_t n)
 {
 	for (size_t i = 0; i < n; i++) {
-		struct pool_index_entry *entry = pool_index_find(&m->refs, slots[i]);
+		uint32_t *refs = refs_of(m, slots[i]);
 
-		if (!entry)
+		if (!refs || *refs == 0)
 			return -EPROTO;
-		if (--entry->value == 0)
-			pool_index_remove(&m->refs, entry);
+		m->n_slots -= --*refs == 0;
 		put_references(p, slots[i], 1);
 	}
 	return 0;
@@ -287,14 +406,13 @@ static int find_equal(struct pool *p, uint64_t hash, const uint8_t *page, uint32
 {
 	_Alignas(64) uint8_t present[PAGE_BYTES];
 	unsigned n_different = 0;
+	size_t cursor = 0;
+	uint32_t slot;
 
-	for (const struct pool_index_entry *entry = pool_index_find(&p->index, hash); entry;
-		entry = pool_index_next(&p->index, entry)) {
-		const struct pool_memfd *f = file_of(p, entry->value);
-
-		if (pool_memfd_get(f, entry->value % POOL_FILE_PAGES, present) == 0 &&
+	while (find_hash(p, hash, &cursor, &slot)) {
+		if (pool_memfd_get(file_of(p, slot), slot % POOL_FILE_PAGES, present) == 0 &&
 			page_equal(present, page)) {
-			*ret_slot = entry->value;
+			*ret_slot = slot;
 			return 1;
 		}
 		p->stats.collisions++;
@@ -309,12 +427,9 @@ static int find_equal(struct pool *p, uint64_t hash, const uint8_t *page, uint32
  */
 static void notify_hint(struct pool *p, uint64_t hash)
 {
-	struct pool_hint hint;
-	struct pool_member *m;
+	uint32_t frame = pool_hints_take(&p->hints, hash);
+	struct pool_member *m = frame == POOL_FRAME_NONE ? NULL : member_of_frame(p, frame);
 
-	if (!pool_hints_take(&p->hints, hash, &hint))
-		return;
-	m = p->members[hint.member];
 	if (!m || m->detached || m->n_notify == NOTIFY_MAX)
 		return;
 	if (m->n_notify == m->notify_size) {
@@ -326,7 +441,8 @@ static void notify_hint(struct pool *p, uint64_t hash)
 		m->notify = notify;
 		m->notify_size = size;
 	}
-	m->notify[m->n_notify++] = (struct pool_notify){.hash = hash, .page = hint.page};
+	m->notify[m->n_notify++] =
+		(struct pool_notify){.hash = hash, .page = frame - m->first_frame};
 }
 
 static int insert_new(struct pool *p, struct pool_member *m, uint64_t hash, const uint8_t *page,
@@ -335,19 +451,15 @@ static int insert_new(struct pool *p, struct pool_member *m, uint64_t hash, cons
 	uint32_t slot;
 	int r;
 
-	if (p->stats.pages_used >= p->limits.max_pages || m->refs.n >= p->limits.max_member_slots ||
-		!find_slot(p, m, &slot))
+	if (p->stats.pages_used >= p->limits.max_pages ||
+		m->n_slots >= p->limits.max_member_slots || !find_slot(p, m, &slot))
 		return -ENOSPC;
 	r = pool_index_add(&p->index, hash, slot);
 	if (r < 0)
 		return r;
 	r = pool_memfd_put(file_of(p, slot), slot % POOL_FILE_PAGES, page);
 	if (r < 0) {
-		struct pool_index_entry *entry = pool_index_find(&p->index, hash);
-
-		while (entry->value != slot)
-			entry = pool_index_next(&p->index, entry);
-		pool_index_remove(&p->index, entry);
+		pool_index_remove(&p->index, hash, slot);
 		return r;
 	}
 	*slot_of(p, slot) = (struct pool_slot){.hash = hash};
@@ -419,9 +531,13 @@ void pool_trim(struct pool *p)
 		pool_memfd_trim(p->files[i]);
 }
 
-void pool_tick(struct pool *p)
+static uint64_t refs_bytes(const struct pool_member *m)
 {
-	pool_hints_tick(&p->hints);
+	uint64_t bytes = m->n_extents * sizeof(*m->refs);
+
+	for (size_t extent = 0; extent < m->n_extents; extent++)
+		bytes += m->refs[extent] ? POOL_EXTENT_SLOTS * sizeof(**m->refs) : 0;
+	return bytes;
 }
 
 void pool_stats_read(const struct pool *p, struct pool_stats *ret)
@@ -429,12 +545,10 @@ void pool_stats_read(const struct pool *p, struct pool_stats *ret)
 	struct pool_stats s = p->stats;
 
 	s.hints = p->hints.n;
-	s.index_bytes =
-		p->index.size * sizeof(*p->index.entries) + p->hints.size * sizeof(*p->hints.hints);
+	s.index_bytes = p->index.size * sizeof(*p->index.entries) + pool_hints_bytes(&p->hints);
 	for (size_t i = 0; i <= POOL_MEMBERS_MAX; i++)
 		if (p->members[i])
-			s.index_bytes +=
-				p->members[i]->refs.size * sizeof(*p->members[i]->refs.entries);
+			s.index_bytes += refs_bytes(p->members[i]);
 	for (size_t i = 0; i < p->n_files; i++) {
 		s.memfd_bytes += pool_memfd_blocks_bytes(p->files[i]);
 		s.index_bytes += sizeof(*p->files[i]);

@@ -24,7 +24,6 @@ struct pool_limits {
 	uint64_t
 		/* different slots that one member may hold; 0: 2^24, 64 GiB of them */
 		max_member_slots;
-	uint64_t max_hints; /* a power of two; 0: 2^20 */
 };
 
 /* -ENOMEM. Makes no file yet. */
@@ -33,8 +32,11 @@ int pool_new(const struct pool_limits *limits, struct pool **ret);
 void pool_free(struct pool *p);
 DEFINE_CLEANUP(struct pool *, pool_free)
 
-/* -EMFILE when there are POOL_MEMBERS_MAX, -ENOMEM. */
-int pool_member_new(struct pool *p, struct pool_member **ret);
+/*
+ * n_pages: what it may offer are pages 0..n_pages-1; others are offered in vain. -EMFILE when there
+ * are POOL_MEMBERS_MAX, -ENOMEM.
+ */
+int pool_member_new(struct pool *p, uint32_t n_pages, struct pool_member **ret);
 /*
  * The connection of m is gone, its process is not: it keeps its references, since what it maps is
  * still mapped, and is told nothing any more.
@@ -80,8 +82,6 @@ int pool_file_fd(const struct pool *p, size_t index);
 
 /* Gives the memory of pages that nobody holds any more back to the system, neighbours at once. */
 void pool_trim(struct pool *p);
-/* Hints are a tick older. */
-void pool_tick(struct pool *p);
 /* Whether pool_trim has something to do. */
 bool pool_wants_trim(const struct pool *p);
 

@@ -170,12 +170,19 @@ static void look_at_page(struct scan *s, uint64_t page, enum scanner_mode mode)
 static void look_at_chunk(struct scan *s, uint64_t first, enum scanner_mode mode)
 {
 	uint64_t entries[CHUNK_PAGES];
+	uint16_t pages[CHUNK_PAGES];
+	size_t n = 0;
 
 	if (guest_ram_pagemap(s->ram, first, CHUNK_PAGES, entries) < 0)
 		return;
-	for (uint64_t i = 0; i < CHUNK_PAGES; i++)
+	for (uint16_t i = 0; i < CHUNK_PAGES; i++)
 		if (is_private(entries[i]))
-			look_at_page(s, first + i, mode);
+			pages[n++] = i;
+	for (size_t i = 0; i < n; i++) {
+		if (i + 1 < n)
+			page_prefetch(guest_ram_page_ptr(s->ram, first + pages[i + 1]));
+		look_at_page(s, first + pages[i], mode);
+	}
 }
 
 /* Sends candidates [i, i + n), which the pool wants, and notes where they are now. */

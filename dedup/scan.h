@@ -8,7 +8,8 @@
 #include "dedup/pool-client.h"
 #include "dedup/scanner.h"
 
-#define SCAN_BATCH_PAGES POOL_LOOKUP_MAX
+/* Whole chunks; few, since the arrays below are memory of each guest. */
+#define SCAN_BATCH_PAGES (2 * CHUNK_PAGES)
 
 enum scan_fate {
 	SCAN_LEAVE = 0,

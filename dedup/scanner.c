@@ -162,7 +162,7 @@ static void attach(struct scanner *s, int fd)
 	struct pool_client *pool = NULL;
 
 	scan_set_pool(s->scan, NULL);
-	if (pool_client_new(fd, s->own_pidfd, &pool) == 0)
+	if (pool_client_new(fd, s->own_pidfd, (uint32_t)guest_ram_pages(s->ram), &pool) == 0)
 		scan_set_pool(s->scan, pool);
 	/* To the new pool every page is new. */
 	memset(s->scan->checksums, 0, guest_ram_pages(s->ram) * sizeof(*s->scan->checksums));

@@ -16,7 +16,7 @@
 
 #include <stdint.h>
 
-#define POOL_PROTO_VERSION 1
+#define POOL_PROTO_VERSION 2
 #define POOL_FILE_PAGES    16384 /* 64 MiB: several small files, so that no one's interval tree grows deep */
 #define POOL_SLOT_NONE     UINT32_MAX
 #define POOL_SLOT_HINTED   (UINT32_MAX - 1) /* somebody offered this hash before: insert it */
@@ -43,7 +43,7 @@ enum pool_message_type {
 
 struct pool_join {
 	uint32_t proto_version;
-	uint32_t reserved;
+	uint32_t n_pages; /* of the member: numbers 0..n_pages-1 are offered by LOOKUP */
 };
 
 struct pool_welcome {

@@ -24,7 +24,7 @@ static const uint16_t types[] = {POOL_JOIN, POOL_LOOKUP, POOL_INSERT, POOL_RELEA
 
 static size_t make_payload(uint16_t type, const uint8_t *data, size_t n, uint8_t *payload)
 {
-	const struct pool_join join = {.proto_version = POOL_PROTO_VERSION};
+	const struct pool_join join = {.proto_version = POOL_PROTO_VERSION, .n_pages = 1 << 20};
 	const struct pool_insert insert = {.n_pages = (uint32_t)n};
 
 	if (type == POOL_JOIN && n == 0) {

@@ -81,7 +81,7 @@ static int ask(const struct lie *lie, uint32_t ret_slots[2], struct pool_client 
 	assert_int_equal(ipc_pair(fds), 0);
 	p.fd = fds[0];
 	assert_int_equal(pthread_create(&thread, NULL, false_pool_main, &p), 0);
-	assert_int_equal(pool_client_new(fds[1], -1, &client), 0);
+	assert_int_equal(pool_client_new(fds[1], -1, 16, &client), 0);
 	r = pool_client_lookup(client, queries, 2, ret_slots);
 	if (r < 0 || !ret) {
 		pool_client_free(client);
@@ -184,7 +184,7 @@ static void refuses_a_pool_that_is_none(void **state)
 
 	assert_int_equal(ipc_pair(fds), 0);
 	close(fds[0]);
-	assert_int_equal(pool_client_new(fds[1], -1, &c), -EPIPE);
+	assert_int_equal(pool_client_new(fds[1], -1, 16, &c), -EPIPE);
 	assert_null(c);
 	assert_int_equal(fcntl(fds[1], F_GETFD), -1); /* taken over, closed */
 }

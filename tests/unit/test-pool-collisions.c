@@ -53,7 +53,7 @@ static void different_pages_of_one_hash_get_slots_of_their_own(void **state)
 	uint32_t slots[4];
 
 	assert_int_equal(pool_new(&(struct pool_limits){0}, &p), 0);
-	assert_int_equal(pool_member_new(p, &m), 0);
+	assert_int_equal(pool_member_new(p, 16, &m), 0);
 	for (uint8_t i = 0; i < 4; i++) {
 		slots[i] = insert(p, m, i);
 		assert_int_not_equal(slots[i], POOL_SLOT_NONE);

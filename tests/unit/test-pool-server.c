@@ -130,7 +130,7 @@ static void hear(struct world *w, unsigned who, uint16_t type, size_t size)
 
 static void join(struct world *w, unsigned who)
 {
-	const struct pool_join request = {.proto_version = POOL_PROTO_VERSION};
+	const struct pool_join request = {.proto_version = POOL_PROTO_VERSION, .n_pages = 1 << 20};
 
 	say(w, who, POOL_JOIN, &request, sizeof(request));
 	hear(w, who, POOL_WELCOME, sizeof(struct pool_welcome));
@@ -259,7 +259,7 @@ static void keeps_what_a_living_process_holds_when_its_connection_ends(void **st
 static void refuses_to_join_without_a_pidfd(void **state)
 {
 	struct world *w = *state;
-	const struct pool_join request = {.proto_version = POOL_PROTO_VERSION};
+	const struct pool_join request = {.proto_version = POOL_PROTO_VERSION, .n_pages = 1 << 20};
 
 	join(w, GOOD);
 	insert(w, GOOD, 1);

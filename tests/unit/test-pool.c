@@ -19,6 +19,7 @@
 #include "dedup/pool.h"
 
 #define SLOTS_MAX 1024
+#define N_PAGES	  20000 /* that each member may offer */
 
 static _Alignas(64) uint8_t pages[POOL_INSERT_MAX][PAGE_BYTES];
 
@@ -75,8 +76,8 @@ static int setup_limited(void **state, const struct pool_limits *limits)
 	struct group *g = calloc(1, sizeof(*g));
 
 	*state = g;
-	return pool_new(limits, &g->pool) < 0 || pool_member_new(g->pool, &g->a) < 0 ||
-	       pool_member_new(g->pool, &g->b) < 0;
+	return pool_new(limits, &g->pool) < 0 || pool_member_new(g->pool, N_PAGES, &g->a) < 0 ||
+	       pool_member_new(g->pool, N_PAGES, &g->b) < 0;
 }
 
 static int setup(void **state)
@@ -197,7 +198,7 @@ static void a_member_that_goes_gives_back_everything(void **state)
 	assert_int_equal(stats_of(g->pool).references, 1);
 	assert_int_equal(stats_of(g->pool).memfd_bytes, PAGE_BYTES);
 	/* what it offered last is a hint to nobody */
-	assert_int_equal(pool_member_new(g->pool, &g->a), 0);
+	assert_int_equal(pool_member_new(g->pool, N_PAGES, &g->a), 0);
 	assert_int_equal(lookup(g->pool, g->a, 1, 0), shared);
 }
 
@@ -291,10 +292,10 @@ static void takes_no_more_members_than_it_can_count(void **state)
 	struct pool_member *m = NULL, *more;
 
 	for (unsigned i = 2; i < POOL_MEMBERS_MAX; i++)
-		assert_int_equal(pool_member_new(g->pool, &m), 0);
-	assert_int_equal(pool_member_new(g->pool, &more), -EMFILE);
+		assert_int_equal(pool_member_new(g->pool, N_PAGES, &m), 0);
+	assert_int_equal(pool_member_new(g->pool, N_PAGES, &more), -EMFILE);
 	pool_member_free(g->pool, m);
-	assert_int_equal(pool_member_new(g->pool, &more), 0);
+	assert_int_equal(pool_member_new(g->pool, N_PAGES, &more), 0);
 }
 
 static void members_get_files_they_can_only_read(void **state)
@@ -346,43 +347,77 @@ static void the_index_is_a_multimap(void **state)
 			assert_int_equal(pool_index_add(&x, key, (uint32_t)key + 7), 0);
 			count[key]++;
 		} else {
-			pool_index_remove(&x, pool_index_find(&x, key));
+			pool_index_remove(&x, key, (uint32_t)key + 7);
 			count[key]--;
 		}
 		if (round % 1000 == 0)
 			for (uint64_t k = 0; k < KEYS; k++) {
+				size_t cursor = 0;
 				unsigned n = 0;
+				uint32_t value;
 
-				for (struct pool_index_entry *e = pool_index_find(&x, k); e;
-					e = pool_index_next(&x, e)) {
-					assert_int_equal(e->value, k + 7);
-					n++;
-				}
+				while ((value = pool_index_next(&x, k, &cursor)) != POOL_INDEX_NONE)
+					n += value == k + 7; /* a few may be of other keys */
 				assert_int_equal(n, count[k]);
 			}
 	}
 	pool_index_done(&x);
 }
 
-static void hints_are_bounded_and_the_oldest_go(void **state)
+static void hints_are_bounded_and_new_ones_push_out_others(void **state)
 {
-	enum { MAX = 1024 };
+	enum { MAX = 40000 };
 	struct pool_hints h;
-	struct pool_hint hint;
 	unsigned kept = 0;
 
-	pool_hints_init(&h, MAX);
-	for (uint64_t i = 0; i < 10 * MAX; i++)
-		pool_hints_offer(&h, i, 1, (uint32_t)i);
-	assert_true(h.size <= MAX && h.n <= MAX);
-	pool_hints_tick(&h);
-	for (uint64_t i = 0; i < MAX / 4; i++) /* newer ones push out old ones, not each other */
-		pool_hints_offer(&h, 1000000 + i, 2, 0);
-	for (uint64_t i = 0; i < MAX / 4; i++)
-		kept += pool_hints_take(&h, 1000000 + i, &hint);
-	assert_true(kept > MAX / 4 * 95 / 100);
-	assert_false(pool_hints_take(&h, 1000000, &hint));
+	pool_hints_init(&h);
+	pool_hints_limit(&h, MAX);
+	for (uint32_t i = 1; i <= 10 * MAX; i++)
+		pool_hints_offer(&h, i, i);
+	assert_true(pool_hints_bytes(&h) <= MAX * 16);
+	for (uint32_t i = 1; i <= MAX / 8; i++)
+		pool_hints_offer(&h, 1000000 + i, 100000 + i);
+	for (uint32_t i = 1; i <= MAX / 8; i++)
+		kept += pool_hints_take(&h, 1000000 + i) == 100000 + i;
+	assert_true(kept > MAX / 8 * 80 / 100);
+	assert_int_equal(pool_hints_take(&h, 1000001), POOL_FRAME_NONE);
 	pool_hints_done(&h);
+}
+
+/* What the design's half a percent of guest memory rests on. */
+static void hints_take_less_than_sixteen_bytes_each_and_hardly_one_is_lost(void **state)
+{
+	enum { N = 100000 };
+	struct pool_hints h;
+	unsigned kept = 0, taken_for_others = 0;
+
+	pool_hints_init(&h);
+	pool_hints_limit(&h, N);
+	for (uint32_t i = 1; i <= N; i++)
+		taken_for_others += pool_hints_offer(&h, i * UINT64_C(77), i) != POOL_FRAME_NONE;
+	assert_true(taken_for_others < 10);
+	assert_true(pool_hints_bytes(&h) < UINT64_C(16) * N);
+	for (uint32_t i = 1; i <= N; i++)
+		kept += pool_hints_take(&h, i * UINT64_C(77)) == i;
+	assert_true(kept > N / 1000 * 995);
+	pool_hints_done(&h);
+}
+
+/* Numbers of pages are given out anew when a member has gone: hints of it name nobody, or another. */
+static void pages_beyond_those_a_member_has_are_offered_in_vain(void **state)
+{
+	struct group *g = *state;
+
+	assert_int_equal(lookup(g->pool, g->a, 1, N_PAGES), POOL_SLOT_NONE);
+	assert_int_equal(lookup(g->pool, g->b, 1, UINT32_MAX), POOL_SLOT_NONE);
+	assert_int_equal(lookup(g->pool, g->b, 1, N_PAGES - 1), POOL_SLOT_NONE);
+	assert_int_equal(lookup(g->pool, g->a, 1, 0), POOL_SLOT_HINTED);
+	pool_member_free(g->pool, g->b);
+	assert_int_not_equal(insert(g->pool, g->a, 1), POOL_SLOT_NONE);
+	assert_int_equal(pool_member_new(g->pool, UINT32_MAX, &g->b), 0);
+	assert_int_equal(lookup(g->pool, g->b, 2, 0), POOL_SLOT_NONE);
+	assert_int_equal(
+		lookup(g->pool, g->a, 2, 0), POOL_SLOT_NONE); /* there was no room for b's */
 }
 
 #define IN_GROUP(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -406,7 +441,9 @@ int main(void)
 		IN_GROUP(takes_no_more_members_than_it_can_count),
 		IN_GROUP(members_get_files_they_can_only_read),
 		cmocka_unit_test(the_index_is_a_multimap),
-		cmocka_unit_test(hints_are_bounded_and_the_oldest_go),
+		cmocka_unit_test(hints_are_bounded_and_new_ones_push_out_others),
+		cmocka_unit_test(hints_take_less_than_sixteen_bytes_each_and_hardly_one_is_lost),
+		IN_GROUP(pages_beyond_those_a_member_has_are_offered_in_vain),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

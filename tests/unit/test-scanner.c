@@ -83,7 +83,7 @@ static int join_pool(int fd, struct pool_client **ret)
 {
 	_cleanup_close_ int pidfd = fd_pidfd_open(getpid());
 
-	return pool_client_new(fd, pidfd, ret);
+	return pool_client_new(fd, pidfd, 1 << 20, ret);
 }
 
 static int setup_guests(void **state)
