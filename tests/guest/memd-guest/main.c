@@ -6,6 +6,7 @@
 #include "tests/guest/memd-guest/cpu.h"
 #include "tests/guest/memd-guest/hostile.h"
 #include "tests/guest/memd-guest/line.h"
+#include "tests/guest/memd-guest/loaded.h"
 #include "tests/guest/memd-guest/memory.h"
 #include "tests/guest/memd-guest/smp.h"
 #include "tests/guest/memd-guest/time.h"
@@ -37,6 +38,8 @@ static void main_user(void *arg)
 	line_value(&line, "virtio_devices", virtio_n_devices());
 	line_print(&line);
 	smp_timer_start();
+	if (cmdline_is("mode", "loaded"))
+		loaded_run();
 	hostile = cmdline_is("mode", "hostile");
 	if (hostile)
 		hostile_init();
