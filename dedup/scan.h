@@ -44,6 +44,9 @@ struct scan {
 		 */
 		changes;
 
+	unsigned window_runs; /* exchanged in one freeze, at most: see DOC in scan.c */
+	int nice; /* of the thread, outside of windows */
+
 	size_t n;
 	struct scan_candidate candidates[SCAN_BATCH_PAGES]; /* by page, ascending */
 	struct pool_lookup queries[SCAN_BATCH_PAGES];

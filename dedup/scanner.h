@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "dedup/guest-ram.h"
+#include "dedup/wait-histogram.h"
 
 struct scanner;
 
@@ -36,6 +37,7 @@ struct scanner_stats {
 	uint64_t pages_inserted;
 	uint64_t cpu_us;
 	uint64_t pool_attached;
+	struct wait_histogram frozen; /* how long pages were frozen at once: what a writer waits */
 };
 
 /* ram outlives the scanner. The thread starts idle in SCANNER_OFF. */

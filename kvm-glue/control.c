@@ -155,6 +155,10 @@ static void fill_scanner_stats(struct vmm *vmm, struct vmm_stats *s)
 	s->scan_pages_inserted = scan.pages_inserted;
 	s->scan_cpu_us = scan.cpu_us;
 	s->pool_attached = scan.pool_attached;
+	s->scan_windows = scan.frozen.n;
+	s->scan_frozen_p50_us = wait_histogram_percentile_us(&scan.frozen, 50);
+	s->scan_frozen_p99_us = wait_histogram_percentile_us(&scan.frozen, 99);
+	s->scan_frozen_max_us = scan.frozen.max_us;
 }
 
 static void fill_machine_stats(struct vmm *vmm, struct vmm_stats *s)

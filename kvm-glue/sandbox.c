@@ -15,6 +15,7 @@
 #include "memd/base/cleanup.h"
 
 #define FIRST_STRAY_FD 3
+#define NICE_RANGE     40 /* getrlimit(2): 20 - nice, down to -20 */
 
 int sandbox_close_stray(const int *keep, size_t n, struct error *e)
 {
@@ -39,11 +40,13 @@ int sandbox_drop_privileges(struct error *e)
 {
 	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
 	struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {0};
-	struct rlimit no_core = {0, 0};
+	struct rlimit no_core = {0, 0}, any_nice = {NICE_RANGE, NICE_RANGE};
 
 	/* a core dump would hold the guest's memory */
 	if (setrlimit(RLIMIT_CORE, &no_core) < 0)
 		return error_set(e, -errno, "core dump limit: %s", strerror(errno));
+	/* for the scanner while pages are frozen (dedup/scan.c); works without */
+	setrlimit(RLIMIT_NICE, &any_nice);
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return error_set(e, -errno, "no_new_privs: %s", strerror(errno));
 	if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0 ||

@@ -32,6 +32,13 @@ struct guest_figures {
 	uint64_t refault_bytes;
 	uint64_t scan_passes;
 	uint64_t scan_cpu_us;
+	uint64_t scan_mapped_bytes;
+	uint64_t scan_thawed_bytes;
+	uint64_t scan_broken_bytes;
+	uint64_t scan_windows;
+	uint64_t scan_frozen_p50_us;
+	uint64_t scan_frozen_p99_us;
+	uint64_t scan_frozen_max_us;
 	uint64_t mappings;
 	uint64_t device_needs_reset;
 	uint64_t emulation_completed;
@@ -85,6 +92,13 @@ static void fill(struct guest *g, struct guest_figures *f)
 		.refault_bytes = g->reclaim.refault_pages * PAGE_BYTES,
 		.scan_passes = s->scan_passes,
 		.scan_cpu_us = s->scan_cpu_us,
+		.scan_mapped_bytes = s->scan_pages_mapped * PAGE_BYTES,
+		.scan_thawed_bytes = s->scan_pages_thawed * PAGE_BYTES,
+		.scan_broken_bytes = s->scan_pages_broken * PAGE_BYTES,
+		.scan_windows = s->scan_windows,
+		.scan_frozen_p50_us = s->scan_frozen_p50_us,
+		.scan_frozen_p99_us = s->scan_frozen_p99_us,
+		.scan_frozen_max_us = s->scan_frozen_max_us,
 		.mappings = s->ram_mappings,
 		.device_needs_reset = s->device_needs_reset,
 		.emulation_completed = s->emulation_completed,
@@ -255,6 +269,13 @@ static const sd_bus_vtable guest_vtable[] = {
 	FIGURE("RefaultBytes", "t", refault_bytes),
 	FIGURE("ScanPasses", "t", scan_passes),
 	FIGURE("ScanCpuUSec", "t", scan_cpu_us),
+	FIGURE("ScanMappedBytes", "t", scan_mapped_bytes),
+	FIGURE("ScanThawedBytes", "t", scan_thawed_bytes),
+	FIGURE("ScanBrokenBytes", "t", scan_broken_bytes),
+	FIGURE("ScanWindows", "t", scan_windows),
+	FIGURE("ScanFrozenP50USec", "t", scan_frozen_p50_us),
+	FIGURE("ScanFrozenP99USec", "t", scan_frozen_p99_us),
+	FIGURE("ScanFrozenMaxUSec", "t", scan_frozen_max_us),
 	FIGURE("Mappings", "t", mappings),
 	FIGURE("DeviceNeedsReset", "t", device_needs_reset),
 	FIGURE("EmulationCompleted", "t", emulation_completed),

@@ -138,4 +138,10 @@ struct vmm_stats {
 	uint64_t memory_waits;        /* KVM_RUN came back because a page could not be had, and was retried */
 	uint64_t device_needs_reset;  /* guest misbehaviour towards a device, counted */
 	uint64_t console_dropped_bytes;
+
+	/* the scanner again: windows of frozen pages, and how long they were, which is what a writer waits */
+	uint64_t scan_windows;
+	uint64_t scan_frozen_p50_us;
+	uint64_t scan_frozen_p99_us;
+	uint64_t scan_frozen_max_us;
 };

@@ -252,6 +252,9 @@ static void equal_pages_of_two_guests_are_held_once(void **state)
 	 */
 	assert_in_range(census(w->ram[1]).mappings, 3, 5);
 	assert_int_equal(w->scan[1]->stats.pages_inserted, 800);
+	/* each window is counted: 800 pages in runs of two chunks */
+	assert_true(w->scan[1]->stats.frozen.n >= 2);
+	assert_true(w->scan[1]->stats.frozen.max_us > 0);
 	wait_for_pool(w);
 	for (unsigned i = 0; i < N_GUESTS; i++) {
 		scan_free(w->scan[i]);
