@@ -401,11 +401,12 @@ static int make_io_file(const struct torture *t)
 	return direct;
 }
 
-static uint64_t run_ms(void)
+/* Corruption takes as long to come about as a busy machine makes it. */
+static uint64_t run_ms(bool until_corrupt)
 {
 	const char *text = getenv("MEMD_TORTURE_MS");
 
-	return text ? strtoull(text, NULL, 10) : 4000;
+	return text ? strtoull(text, NULL, 10) : until_corrupt ? 60000 : 4000;
 }
 
 /* Ends early when corruption was seen and is what the caller waits for. */
@@ -414,7 +415,7 @@ static void run(struct torture *t, bool until_corrupt)
 	static void *(*const mains[])(void *) = {
 		writer_main, writer_main, writer_main, device_main, sharer_main, pageout_main};
 	struct thread *threads[ARRAY_SIZE(mains)] = {0};
-	uint64_t end_us = clock_monotonic_us() + run_ms() * US_PER_MS;
+	uint64_t end_us = clock_monotonic_us() + run_ms(until_corrupt) * US_PER_MS;
 
 	for (unsigned i = 0; i < ARRAY_SIZE(mains); i++) {
 		struct thread *th;
