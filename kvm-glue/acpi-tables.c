@@ -227,14 +227,14 @@ static void put_pci_resources(struct aml *a)
 	aml_resources(a, &r, sizeof(r));
 }
 
-/* INTA of each slot to its own pin (6.2.13): Package (4) {slot << 16 | 0xffff, 0, 0, GSI}. */
+/* INTA of each slot that has one to its own pin (6.2.13): Package (4) {slot << 16 | 0xffff, 0, 0, GSI}. */
 static void put_pci_routing(struct aml *a)
 {
 	aml_package routing, entry;
 
 	aml_name(a, "_PRT");
-	routing = aml_package_open(a, PCI_SLOTS - 1);
-	for (unsigned slot = 1; slot < PCI_SLOTS; slot++) {
+	routing = aml_package_open(a, PCI_LINE_SLOTS - 1);
+	for (unsigned slot = 1; slot < PCI_LINE_SLOTS; slot++) {
 		entry = aml_package_open(a, 4);
 		aml_integer(a, slot << 16 | 0xffff);
 		aml_integer(a, 0);

@@ -172,6 +172,7 @@ static void fill_machine_stats(struct vmm *vmm, struct vmm_stats *s)
 	s->memory_waits = vcpus.memory_waits;
 	virtio_console_stats_read(vmm->virtio_console, &console);
 	s->device_needs_reset += console.needs_reset;
+	s->device_needs_reset += devices_needs_reset(vmm->devices);
 	s->console_dropped_bytes = console_dropped_bytes(vmm->console);
 }
 

@@ -8,6 +8,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "kvm-glue/virtio-blk.h"
+#include "kvm-glue/virtio-net.h"
+#include "kvm-glue/virtio-rng.h"
 #include "memd/base/cleanup.h"
 #include "memd/base/units.h"
 #include "memd/base/vmm-proto.h"
@@ -25,6 +28,9 @@ enum option_code {
 	OPTION_CMDLINE,
 	OPTION_CONSOLE,
 	OPTION_CONSOLE_MAX,
+	OPTION_DISK,
+	OPTION_NET,
+	OPTION_RNG,
 	OPTION_LISTEN_FD,
 	OPTION_SOCKET,
 	OPTION_ERROR_FD,
@@ -42,6 +48,9 @@ static const struct option long_options[] = {
 	{"cmdline", required_argument, NULL, OPTION_CMDLINE},
 	{"console", required_argument, NULL, OPTION_CONSOLE},
 	{"console-max", required_argument, NULL, OPTION_CONSOLE_MAX},
+	{"disk", required_argument, NULL, OPTION_DISK},
+	{"net", required_argument, NULL, OPTION_NET},
+	{"rng", no_argument, NULL, OPTION_RNG},
 	{"listen-fd", required_argument, NULL, OPTION_LISTEN_FD},
 	{"socket", required_argument, NULL, OPTION_SOCKET},
 	{"error-fd", required_argument, NULL, OPTION_ERROR_FD},
@@ -51,9 +60,12 @@ static const struct option long_options[] = {
 };
 
 static const char usage[] =
-	"memd-vmm --name NAME --memory BYTES --kernel PATH --console FILE|- [--vcpus N]\n"
-	"         [--boot auto|linux|pvh] [--initrd PATH] [--cmdline TEXT]\n"
-	"         [--console-max BYTES]\n"
+	"memd-vmm --name NAME --memory BYTES --kernel PATH --console -|FILE|pty:LINK|unix:PATH\n"
+	"         [--vcpus N] [--boot auto|linux|pvh] [--initrd PATH] [--cmdline TEXT]\n"
+	"         [--console-max BYTES] [--rng]\n"
+	"         [--net user[,mac=M][,tcp=HOSTPORT:GUESTPORT]...]...\n"
+	"         [--net tap:NAME[,mac=M][,queues=N]]...\n"
+	"         [--disk PATH[,ro][,direct][,queues=N][,serial=TEXT]]...\n"
 	"         [--listen-fd N | --socket PATH] [--error-fd N]\n"
 	"\n"
 	"Runs one KVM guest. Sizes may have suffixes (256M). memd starts this program;\n"
@@ -142,6 +154,15 @@ static int parse_name(const char *text, const char **ret, struct error *e)
 	return 0;
 }
 
+static int add_device(
+	struct options *o, const struct device_kind *kind, const char *spec, struct error *e)
+{
+	if (o->n_devices == DEVICES_MAX)
+		return error_set(e, -E2BIG, "a guest has at most %d devices", DEVICES_MAX);
+	o->devices[o->n_devices++] = (struct device_request){.kind = kind, .spec = spec};
+	return 0;
+}
+
 static int parse_one(enum option_code option, const char *value, struct options *o, struct error *e)
 {
 	switch (option) {
@@ -167,6 +188,12 @@ static int parse_one(enum option_code option, const char *value, struct options 
 		return 0;
 	case OPTION_CONSOLE_MAX:
 		return parse_console_max(value, &o->console_max_bytes, e);
+	case OPTION_DISK:
+		return add_device(o, &virtio_blk_kind, value, e);
+	case OPTION_NET:
+		return add_device(o, &virtio_net_kind, value, e);
+	case OPTION_RNG:
+		return add_device(o, &virtio_rng_kind, value, e);
 	case OPTION_LISTEN_FD:
 		return parse_fd(value, &o->listen_fd, e);
 	case OPTION_SOCKET:

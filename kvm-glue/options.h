@@ -4,6 +4,7 @@
 #include <stdint.h>
 
 #include "kvm-glue/boot.h"
+#include "kvm-glue/device.h"
 #include "memd/base/error.h"
 
 #define OPTIONS_MEMORY_MIN_BYTES (4 * MIB)
@@ -21,6 +22,8 @@ struct options {
 	uint64_t memory_bytes; /* multiple of 2 MiB */
 	uint64_t console_max_bytes;
 	unsigned n_vcpus;
+	struct device_request devices[DEVICES_MAX]; /* in the order of the options */
+	size_t n_devices;
 	int listen_fd; /* -1: none */
 	int error_fd; /* -1: none */
 };

@@ -89,7 +89,8 @@ static void put32(uint8_t *p, uint32_t v)
 /* What the INTA line shows; msix_lock held. */
 static void intx_update(struct pci_function *f)
 {
-	bool shown = f->intx_level && !f->intx_disabled && !f->msix_enabled;
+	bool shown =
+		f->intx_level && !f->intx_disabled && !f->msix_enabled && f->slot < PCI_LINE_SLOTS;
 	struct machine *m = f->bus->machine;
 
 	if (shown == f->intx_shown)
@@ -399,9 +400,11 @@ int pci_function_init(struct pci_function *f, struct pci_bus *b, unsigned slot,
 	put16(f->writable + CFG_COMMAND, COMMAND_MEMORY | COMMAND_MASTER | COMMAND_INTX_DISABLE);
 	put32(f->config + CFG_BAR0, (uint32_t)PCI_BAR_INITIAL(slot));
 	put32(f->writable + CFG_BAR0, ~(uint32_t)(PCI_BAR_BYTES - 1));
-	f->config[CFG_INTERRUPT_LINE] = (uint8_t)PCI_GSI(slot);
 	f->writable[CFG_INTERRUPT_LINE] = 0xff;
-	f->config[CFG_INTERRUPT_PIN] = 1; /* INTA */
+	if (slot < PCI_LINE_SLOTS) {
+		f->config[CFG_INTERRUPT_LINE] = (uint8_t)PCI_GSI(slot);
+		f->config[CFG_INTERRUPT_PIN] = 1; /* INTA */
+	}
 	r = bus_add(b->machine->bus, BUS_MMIO, PCI_BAR_INITIAL(slot), PCI_BAR_BYTES, &bar_ops, f,
 		"pci-bar", &f->bar_range);
 	if (r < 0) {

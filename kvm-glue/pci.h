@@ -16,10 +16,11 @@
 
 #include "kvm-glue/machine.h"
 
-#define PCI_SLOTS	 8 /* slot 0 is the host bridge */
+#define PCI_SLOTS	 32 /* slot 0 is the host bridge */
+#define PCI_LINE_SLOTS	 8 /* slots below have a line for INTA; those from here on are MSI-X only */
 #define PCI_CONFIG_BYTES 256
 #define PCI_BAR_BYTES	 UINT64_C(0x8000)
-#define PCI_MSIX_MAX	 16 /* vectors of a function */
+#define PCI_MSIX_MAX	 18 /* vectors of a function */
 
 /*
  * INTA of slot N is GSI 16 + N, level triggered, active low, not shared: for the DSDT's _PRT, and

@@ -136,7 +136,14 @@ static void release_filter(scmp_filter_ctx *context)
 		seccomp_release(*context);
 }
 
-int sandbox_filter(struct error *e)
+static int allow(void *context, int call)
+{
+	int r = seccomp_rule_add(context, SCMP_ACT_ALLOW, call, 0);
+
+	return r == -EEXIST ? 0 : r; /* two devices of a kind, or one that wants what all may */
+}
+
+int sandbox_filter(const struct devices *devices, struct error *e)
 {
 	_cleanup_(release_filter) scmp_filter_ctx context = NULL;
 	int r;
@@ -148,7 +155,9 @@ int sandbox_filter(struct error *e)
 		return error_set(e, -ENOMEM, "out of memory");
 	r = seccomp_attr_set(context, SCMP_FLTATR_CTL_TSYNC, 1);
 	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(allowed_calls); i++)
-		r = seccomp_rule_add(context, SCMP_ACT_ALLOW, allowed_calls[i], 0);
+		r = allow(context, allowed_calls[i]);
+	if (r == 0)
+		r = devices_each_call(devices, allow, context);
 	if (r == 0)
 		r = seccomp_load(context);
 	return r < 0 ? error_set(e, r, "system call filter: %s", strerror(-r)) : 0;

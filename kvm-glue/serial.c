@@ -1,5 +1,6 @@
 /*
- * The 16550A (National PC16550D data sheet). The transmitter is always empty, since the console takes everything at once.
+ * The 16550A (National PC16550D data sheet). The transmitter is always empty, since the console takes everything at once; the
+ * receiver holds what the console has, a byte at a time.
  */
 #include "kvm-glue/serial.h"
 
@@ -21,15 +22,18 @@ enum {
 	REG_MSR = 6,
 	REG_SCRATCH = 7,
 
+	IER_RDA = 0x01, /* received data available */
 	IER_THRE = 0x02,
 	IER_MASK = 0x0f,
 	IIR_NONE = 0x01,
 	IIR_THRE = 0x02,
+	IIR_RDA = 0x04,
 	IIR_FIFOS = 0xc0,
 	FCR_ENABLE = 0x01,
 	LCR_DLAB = 0x80,
 	MCR_LOOPBACK = 0x10,
 	MCR_MASK = 0x1f,
+	LSR_DATA = 0x01,
 	LSR_EMPTY = 0x60, /* holding register and shift register */
 	MSR_LINE = 0xb0, /* carrier, data set ready, clear to send */
 };
@@ -49,10 +53,17 @@ struct serial {
 	bool irq_level;
 };
 
+/* The receiver's FIFO is the console's input. */
+static bool has_data(const struct serial *s)
+{
+	return console_has_input(s->console, CONSOLE_SERIAL);
+}
+
 /* Lock held. */
 static void update_irq(struct serial *s)
 {
-	bool level = s->thre_pending && (s->ier & IER_THRE);
+	bool level = (s->thre_pending && (s->ier & IER_THRE)) ||
+		     ((s->ier & IER_RDA) && has_data(s));
 
 	if (level == s->irq_level)
 		return;
@@ -72,18 +83,28 @@ static uint8_t identify_interrupt(struct serial *s)
 {
 	uint8_t iir = IIR_NONE;
 
-	if (s->thre_pending && (s->ier & IER_THRE)) {
+	if ((s->ier & IER_RDA) && has_data(s)) {
+		iir = IIR_RDA;
+	} else if (s->thre_pending && (s->ier & IER_THRE)) {
 		iir = IIR_THRE;
 		s->thre_pending = false;
 	}
 	return (uint8_t)(iir | (s->fifos ? IIR_FIFOS : 0));
 }
 
+static uint8_t receive(struct serial *s)
+{
+	uint8_t byte = 0;
+
+	console_read(s->console, CONSOLE_SERIAL, &byte, 1);
+	return byte;
+}
+
 static uint8_t register_read(struct serial *s, uint64_t reg)
 {
 	switch (reg) {
 	case REG_DATA:
-		return s->lcr & LCR_DLAB ? s->divisor[0] : 0;
+		return s->lcr & LCR_DLAB ? s->divisor[0] : receive(s);
 	case REG_IER:
 		return s->lcr & LCR_DLAB ? s->divisor[1] : s->ier;
 	case REG_IIR_FCR:
@@ -93,7 +114,7 @@ static uint8_t register_read(struct serial *s, uint64_t reg)
 	case REG_MCR:
 		return s->mcr;
 	case REG_LSR:
-		return LSR_EMPTY;
+		return LSR_EMPTY | (has_data(s) ? LSR_DATA : 0);
 	case REG_MSR:
 		return modem_status(s);
 	default:
@@ -105,7 +126,7 @@ static void transmit(struct serial *s, uint8_t byte)
 {
 	/* in loopback it would be received; nobody needs that to find the chip */
 	if (!(s->mcr & MCR_LOOPBACK))
-		console_write(s->console, &byte, 1);
+		console_write(s->console, CONSOLE_SERIAL, &byte, 1);
 	s->thre_pending = true;
 }
 
@@ -172,6 +193,15 @@ static const struct bus_ops ports_ops = {
 	.write = ports_write,
 };
 
+static void input_ready(void *context)
+{
+	struct serial *s = context;
+
+	pthread_mutex_lock(&s->lock);
+	update_irq(s);
+	pthread_mutex_unlock(&s->lock);
+}
+
 int serial_new(struct machine *m, struct console *console, struct serial **ret)
 {
 	_cleanup_(serial_freep) struct serial *s = calloc(1, sizeof(*s));
@@ -185,6 +215,7 @@ int serial_new(struct machine *m, struct console *console, struct serial **ret)
 	r = bus_add(m->bus, BUS_PIO, COM1_PORT, COM1_PORTS, &ports_ops, s, "serial", &s->ports);
 	if (r < 0)
 		return r;
+	console_listen(console, CONSOLE_SERIAL, input_ready, s);
 	*ret = TAKE_PTR(s);
 	return 0;
 }

@@ -1,4 +1,4 @@
-/* A 16550A UART at COM1 (ports 0x3f8..0x3ff, IRQ 4). Output only: nothing ever arrives in it. */
+/* A 16550A UART at COM1 (ports 0x3f8..0x3ff, IRQ 4). */
 #pragma once
 
 #include "kvm-glue/console.h"
@@ -6,7 +6,7 @@
 
 struct serial;
 
-/* Output goes to console; m and console outlive it. An errno of bus_add. */
+/* Output goes to console, input comes from there; m and console outlive it. An errno of bus_add. */
 int serial_new(struct machine *m, struct console *console, struct serial **ret);
 /* After vCPUs have stopped, before the bus goes. NULL is allowed. */
 void serial_free(struct serial *s);

@@ -3,7 +3,7 @@
  *
  * DOC: flow control
  * Nothing that the guest sends is kept but the chain it came in. Console output goes to a callback
- * that takes all of it. The agent's port passes bytes to a non-blocking socket: what the socket
+ * that takes all of it; its input is taken from a callback when the driver has a buffer for it. The agent's port passes bytes to a non-blocking socket: what the socket
  * does not take stays in its chain, which is held until the socket is writable again, and the queue
  * behind it is not looked at; with nobody attached the bytes are dropped and counted. Towards the
  * guest, bytes are read from the socket only when the guest has opened its end and offers a buffer,
@@ -83,7 +83,9 @@ struct virtio_console {
 	struct virtio_device device; /* first */
 	struct virtio_pci *pci;
 	virtio_console_output output;
-	void *output_context;
+	bool (*input_available)(void *context); /* NULL: there is no input */
+	size_t (*input_read)(void *context, uint8_t *ret, size_t max);
+	void *context; /* of output and input */
 
 	/* under run_lock */
 	unsigned tell[N_PORTS];
@@ -228,6 +230,33 @@ static bool control_message(struct virtio_console *c, const struct control_messa
 	}
 }
 
+/* Console input: only as much as there are buffers for. 0, -EPROTO. */
+static int serve_console_rx(struct virtio_console *c)
+{
+	struct virtq *q = &c->device.queues[QUEUE_CONSOLE_RX];
+	int r = 0;
+
+	for (unsigned n = 0; n < q->size && r == 0; n++) {
+		size_t got;
+
+		if (!c->input_available || !c->guest_open[PORT_CONSOLE] ||
+			!c->input_available(c->context))
+			break;
+		r = next_chain(c, QUEUE_CONSOLE_RX, &c->chain);
+		if (r != 0)
+			break;
+		if (c->chain.n_readable > 0 || c->chain.writable_bytes == 0)
+			r = -EPROTO;
+		got = r == 0 ? c->input_read(c->context, c->copy,
+				       u64_min(sizeof(c->copy), c->chain.writable_bytes))
+			     : 0;
+		virtq_chain_write(&c->chain, 0, c->copy, got);
+		virtq_push(q, &c->chain, (uint32_t)got);
+	}
+	virtio_device_pushed(&c->device, QUEUE_CONSOLE_RX);
+	return r < 0 ? r : 0;
+}
+
 /* 0, VIRTIO_SERVE_AGAIN, -EPROTO for a message that is none. */
 static int serve_control(struct virtio_console *c)
 {
@@ -250,7 +279,7 @@ static int serve_control(struct virtio_console *c)
 	virtio_device_pushed(&c->device, QUEUE_CONTROL_TX);
 	if (r < 0)
 		return r;
-	if (tell_driver(c) < 0)
+	if (tell_driver(c) < 0 || serve_console_rx(c) < 0)
 		return -EPROTO;
 	return r == VIRTQ_EMPTY ? 0 : VIRTIO_SERVE_AGAIN;
 }
@@ -271,7 +300,7 @@ static int serve_console(struct virtio_console *c)
 			r = -EPROTO;
 		for (uint64_t at = 0; r == 0 && at < c->chain.readable_bytes; at += bytes) {
 			bytes = virtq_chain_read(&c->chain, at, c->copy, sizeof(c->copy));
-			c->output(c->output_context, c->copy, bytes);
+			c->output(c->context, c->copy, bytes);
 			count(c, &c->stats.output_bytes, bytes);
 		}
 		virtq_push(q, &c->chain, 0);
@@ -425,6 +454,8 @@ static int console_serve(struct virtio_device *d, unsigned queue)
 	struct virtio_console *c = of_device(d);
 
 	switch (queue) {
+	case QUEUE_CONSOLE_RX:
+		return serve_console_rx(c);
 	case QUEUE_CONSOLE_TX:
 		return serve_console(c);
 	case QUEUE_CONTROL_RX:
@@ -436,7 +467,7 @@ static int console_serve(struct virtio_device *d, unsigned queue)
 	case QUEUE_AGENT_TX:
 		return serve_agent_tx(c);
 	default:
-		return 0; /* console input: there is none, the buffers stay the driver's */
+		return 0;
 	}
 }
 
@@ -449,6 +480,8 @@ static int console_woken(struct virtio_device *d)
 	agent_take(c);
 	tx = serve_agent_tx(c);
 	r = tx < 0 ? tx : serve_agent_rx(c);
+	if (r >= 0)
+		r = serve_console_rx(c);
 	if (r >= 0)
 		r = tell_driver(c);
 	return r < 0 ? r : tx;
@@ -535,7 +568,7 @@ int virtio_console_new(struct machine *m, struct pci_bus *pci, unsigned slot,
 		return -ENOMEM;
 	pthread_mutex_init(&c->lock, NULL);
 	c->output = output;
-	c->output_context = context;
+	c->context = context;
 	c->new_agent_fd = -1;
 	c->agent_fd = TAKE_FD(fd);
 	r = virtio_device_init(&c->device, &console_class, m);
@@ -562,6 +595,18 @@ void virtio_console_free(struct virtio_console *c)
 	cleanup_closep(&c->new_agent_fd);
 	pthread_mutex_destroy(&c->lock);
 	free(c);
+}
+
+void virtio_console_set_input(struct virtio_console *c, bool (*available)(void *context),
+	size_t (*read)(void *context, uint8_t *ret, size_t max))
+{
+	c->input_available = available;
+	c->input_read = read;
+}
+
+void virtio_console_input_ready(struct virtio_console *c)
+{
+	virtio_device_wake(&c->device);
 }
 
 void virtio_console_attach_agent(struct virtio_console *c, int fd)

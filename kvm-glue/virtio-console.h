@@ -1,11 +1,12 @@
 /*
- * virtio-console (virtio 1.2, 5.3) with two ports: 0 the console (output only), 1 the agent's
+ * virtio-console (virtio 1.2, 5.3) with two ports: 0 the console, 1 the agent's
  * channel, a virtio-serial port named VIRTIO_CONSOLE_AGENT_NAME. What the guest sends is never kept
  * beyond the chain it came in: a peer that does not read holds the guest's port back, no peer at
  * all means the bytes are dropped and counted.
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -28,6 +29,15 @@ typedef void (*virtio_console_output)(void *context, const uint8_t *data, size_t
  */
 int virtio_console_new(struct machine *m, struct pci_bus *pci, unsigned slot,
 	virtio_console_output output, void *context, int agent_fd, struct virtio_console **ret);
+/*
+ * Where the console's input comes from: whether there is any, and up to max bytes of it. Without it
+ * there is none. Before vCPUs run; virtio_console_input_ready then says that there may be some (any
+ * thread).
+ */
+void virtio_console_set_input(struct virtio_console *c, bool (*available)(void *context),
+	size_t (*read)(void *context, uint8_t *ret, size_t max));
+void virtio_console_input_ready(struct virtio_console *c);
+
 /* After vCPUs have stopped. NULL is allowed. */
 void virtio_console_free(struct virtio_console *c);
 DEFINE_CLEANUP(struct virtio_console *, virtio_console_free)

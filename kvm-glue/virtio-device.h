@@ -25,7 +25,7 @@
 #define VIRTIO_F_EVENT_IDX     (UINT64_C(1) << 29)
 #define VIRTIO_F_VERSION_1     (UINT64_C(1) << 32)
 
-#define VIRTIO_QUEUES_MAX 8
+#define VIRTIO_QUEUES_MAX 17 /* 8 pairs and a control queue of a network device */
 
 struct virtio_device;
 
@@ -34,7 +34,7 @@ struct virtio_device;
  * device then needs a reset (virtio 1.2, 2.1.2).
  *
  * config_read/config_write: [offset, offset + size) lies within config_bytes. vCPU threads, several
- *   at a time, no lock held.
+ *   at a time, no lock held. May be NULL when config_bytes is 0.
  * started: DRIVER_OK; d->features and d->queues are set. stopped: reset, also of a device that
  *   never started: forget chains and whatever the driver said, the rings are gone. Both from a vCPU
  *   thread with run_lock held.

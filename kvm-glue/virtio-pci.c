@@ -514,7 +514,7 @@ static int add_capabilities(struct virtio_pci *p)
 			class->n_queues * VIRTIO_PCI_NOTIFY_STRIDE, VIRTIO_PCI_NOTIFY_STRIDE);
 	if (r >= 0)
 		r = add_capability(p, CAP_ISR, VIRTIO_PCI_ISR_OFFSET, 1, 0);
-	if (r >= 0)
+	if (r >= 0 && class->config_bytes > 0)
 		r = add_capability(p, CAP_DEVICE, VIRTIO_PCI_DEVICE_OFFSET, class->config_bytes, 0);
 	if (r >= 0)
 		r = add_capability(p, CAP_PCI_CFG, 0, 0, 0);

@@ -212,7 +212,7 @@ int virtq_pop(struct virtq *q, struct virtq_chain *ret)
 	return 0;
 }
 
-void virtq_push(struct virtq *q, struct virtq_chain *c, uint32_t written)
+void virtq_fill(struct virtq *q, struct virtq_chain *c, uint32_t written)
 {
 	uint16_t *entry;
 
@@ -222,7 +222,17 @@ void virtq_push(struct virtq *q, struct virtq_chain *c, uint32_t written)
 	__atomic_store_n((uint32_t *)(void *)entry, c->head, __ATOMIC_RELAXED);
 	__atomic_store_n((uint32_t *)(void *)(entry + 2), written, __ATOMIC_RELAXED);
 	q->next_used++;
+}
+
+void virtq_publish(struct virtq *q)
+{
 	__atomic_store_n(&q->used[RING_IDX], q->next_used, __ATOMIC_RELEASE);
+}
+
+void virtq_push(struct virtq *q, struct virtq_chain *c, uint32_t written)
+{
+	virtq_fill(q, c, written);
+	virtq_publish(q);
 }
 
 bool virtq_needs_interrupt(struct virtq *q)

@@ -74,6 +74,12 @@ int virtq_pop(struct virtq *q, struct virtq_chain *ret);
  * writable part.
  */
 void virtq_push(struct virtq *q, struct virtq_chain *c, uint32_t written);
+/*
+ * The same in two steps, for several chains that the driver must find at once: fills the next
+ * entries of the used ring, then shows all of them.
+ */
+void virtq_fill(struct virtq *q, struct virtq_chain *c, uint32_t written);
+void virtq_publish(struct virtq *q);
 /* Whether what was pushed since the last call deserves an interrupt (virtio 1.2, 2.7.7.2). */
 bool virtq_needs_interrupt(struct virtq *q);
 /*

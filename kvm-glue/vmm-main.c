@@ -77,7 +77,7 @@ static int start(const struct options *o, struct vmm **ret, int *ret_listen_fd, 
 	r = vmm_build(vmm, e);
 	if (r < 0)
 		return r;
-	r = sandbox_filter(e);
+	r = sandbox_filter(vmm->devices, e);
 	if (r < 0)
 		return r;
 	*ret = TAKE_PTR(vmm);

@@ -16,6 +16,7 @@
 enum {
 	SLOT_BALLOON = 1,
 	SLOT_CONSOLE = 2,
+	SLOT_DEVICES = 4, /* those of options, from here on */
 };
 
 static int open_file(const char *path, const char *what, int *ret_fd, struct error *e)
@@ -59,6 +60,9 @@ int vmm_open(const struct options *o, struct vmm **ret, struct error *e)
 	if (r < 0)
 		return r;
 	r = console_new(o->console_path, o->console_max_bytes, &vmm->console, e);
+	if (r < 0)
+		return r;
+	r = devices_open(o->devices, o->n_devices, &vmm->devices, e);
 	if (r < 0)
 		return r;
 	r = host_open(&vmm->host, e);
@@ -111,7 +115,22 @@ static int64_t utc_seconds(void)
 
 static void console_output(void *context, const uint8_t *data, size_t bytes)
 {
-	console_write(context, data, bytes);
+	console_write(context, CONSOLE_VIRTIO, data, bytes);
+}
+
+static bool console_input_available(void *context)
+{
+	return console_has_input(context, CONSOLE_VIRTIO);
+}
+
+static size_t console_input(void *context, uint8_t *ret, size_t max)
+{
+	return console_read(context, CONSOLE_VIRTIO, ret, max);
+}
+
+static void console_input_ready(void *context)
+{
+	virtio_console_input_ready(context);
 }
 
 static int build_devices(struct vmm *vmm, struct error *e)
@@ -146,7 +165,17 @@ static int build_devices(struct vmm *vmm, struct error *e)
 		r = virtio_console_new(m, vmm->pci, SLOT_CONSOLE, console_output, vmm->console, -1,
 			&vmm->virtio_console);
 	}
-	return r < 0 ? error_set(e, r, "making the %s: %s", what, strerror(-r)) : 0;
+	if (r == 0) {
+		what = "console";
+		virtio_console_set_input(
+			vmm->virtio_console, console_input_available, console_input);
+		console_listen(vmm->console, CONSOLE_VIRTIO, console_input_ready,
+			vmm->virtio_console);
+		r = console_run(vmm->console);
+	}
+	if (r < 0)
+		return error_set(e, r, "making the %s: %s", what, strerror(-r));
+	return devices_plug(vmm->devices, m, vmm->pci, SLOT_DEVICES, e);
 }
 
 static int load_guest(struct vmm *vmm, struct error *e)
@@ -213,6 +242,9 @@ void vmm_free(struct vmm *vmm)
 		return;
 	vcpus_join(vmm->vcpus);
 	scanner_free(vmm->scanner);
+	if (vmm->console)
+		console_halt(vmm->console);
+	devices_free(vmm->devices);
 	virtio_console_free(vmm->virtio_console);
 	virtio_balloon_free(vmm->balloon);
 	pci_bus_free(vmm->pci);

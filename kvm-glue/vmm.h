@@ -7,6 +7,7 @@
 #include "dedup/scanner.h"
 #include "kvm-glue/acpi.h"
 #include "kvm-glue/console.h"
+#include "kvm-glue/device.h"
 #include "kvm-glue/host.h"
 #include "kvm-glue/i8042.h"
 #include "kvm-glue/options.h"
@@ -37,6 +38,7 @@ struct vmm {
 	struct acpi_pm *pm;
 	struct virtio_balloon *balloon;
 	struct virtio_console *virtio_console;
+	struct devices *devices; /* that options asked for */
 	int stop_fd; /* eventfd: the guest has ended, or asks to */
 
 	pthread_mutex_t stop_lock; /* what follows */

@@ -35,9 +35,9 @@ static int raise_buffers(int fd)
 	return 0;
 }
 
-static int new_socket(int flags, int *ret_fd)
+static int new_socket(int type, int *ret_fd)
 {
-	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | flags, 0);
+	_cleanup_close_ int fd = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
 	int r;
 
 	if (fd < 0)
@@ -95,7 +95,7 @@ void ipc_message_free(struct ipc_message *m)
  * 0 when the socket at the address is dead or gone (and is then removed), -EADDRINUSE when it
  * lives.
  */
-static int remove_stale(const struct sockaddr_un *address)
+static int remove_stale(const struct sockaddr_un *address, int type)
 {
 	_cleanup_close_ int fd = -1;
 	struct stat st;
@@ -105,7 +105,7 @@ static int remove_stale(const struct sockaddr_un *address)
 		return errno == ENOENT ? 0 : -errno;
 	if (!S_ISSOCK(st.st_mode))
 		return -EADDRINUSE;
-	r = new_socket(SOCK_NONBLOCK, &fd);
+	r = new_socket(type | SOCK_NONBLOCK, &fd);
 	if (r < 0)
 		return r;
 	if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 ||
@@ -116,7 +116,7 @@ static int remove_stale(const struct sockaddr_un *address)
 	return 0;
 }
 
-int ipc_listen(const char *path, mode_t mode)
+static int listen_on(const char *path, int type, mode_t mode)
 {
 	_cleanup_close_ int fd = -1;
 	struct sockaddr_un address;
@@ -125,10 +125,10 @@ int ipc_listen(const char *path, mode_t mode)
 	r = make_address(path, &address);
 	if (r < 0)
 		return r;
-	r = new_socket(0, &fd);
+	r = new_socket(type, &fd);
 	if (r < 0)
 		return r;
-	r = remove_stale(&address);
+	r = remove_stale(&address, type);
 	if (r < 0)
 		return r;
 	if (bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
@@ -142,6 +142,16 @@ int ipc_listen(const char *path, mode_t mode)
 		return r;
 	}
 	return TAKE_FD(fd);
+}
+
+int ipc_listen(const char *path, mode_t mode)
+{
+	return listen_on(path, SOCK_SEQPACKET, mode);
+}
+
+int ipc_listen_stream(const char *path, mode_t mode)
+{
+	return listen_on(path, SOCK_STREAM, mode);
 }
 
 int ipc_accept(int listen_fd)
@@ -169,7 +179,7 @@ int ipc_connect(const char *path)
 	r = make_address(path, &address);
 	if (r < 0)
 		return r;
-	r = new_socket(0, &fd);
+	r = new_socket(SOCK_SEQPACKET, &fd);
 	if (r < 0)
 		return r;
 	do

@@ -12,23 +12,23 @@
 
 #include "memd/base/cleanup.h"
 
-#define IPC_MAGIC        UINT32_C(0x3164656d) /* "med1" */
-#define IPC_VERSION      1
-#define IPC_PAYLOAD_MAX  (132 * 1024)         /* 32 pages and their descriptions */
-#define IPC_FDS_MAX      8
+#define IPC_MAGIC	UINT32_C(0x3164656d) /* "med1" */
+#define IPC_VERSION	1
+#define IPC_PAYLOAD_MAX (132 * 1024) /* 32 pages and their descriptions */
+#define IPC_FDS_MAX	8
 
 struct ipc_header {
 	uint32_t magic;
 	uint16_t version;
-	uint16_t type;     /* of the protocol that speaks on this socket */
-	uint32_t seq;      /* a reply repeats its request's; 0 for what was not asked for */
-	uint32_t size;     /* of the payload in bytes */
+	uint16_t type; /* of the protocol that speaks on this socket */
+	uint32_t seq; /* a reply repeats its request's; 0 for what was not asked for */
+	uint32_t size; /* of the payload in bytes */
 };
 
 struct ipc_message {
 	struct ipc_header header;
 	size_t n_fds;
-	int fds[IPC_FDS_MAX];      /* the receiver's; -1 once taken */
+	int fds[IPC_FDS_MAX]; /* the receiver's; -1 once taken */
 	uint8_t payload[IPC_PAYLOAD_MAX] __attribute__((aligned(8)));
 };
 
@@ -43,6 +43,8 @@ DEFINE_CLEANUP(struct ipc_message *, ipc_message_free)
  * -EADDRINUSE when somebody does. Returns the descriptor or negative errno.
  */
 int ipc_listen(const char *path, mode_t mode);
+/* The same with a stream socket, for those who speak no messages of ours. */
+int ipc_listen_stream(const char *path, mode_t mode);
 /* Accepts one connection, close-on-exec, with buffers for the largest message. -EAGAIN, ... */
 int ipc_accept(int listen_fd);
 int ipc_connect(const char *path);
@@ -64,5 +66,5 @@ int ipc_send(int fd, uint16_t type, uint32_t seq, const void *payload, size_t si
 int ipc_recv(int fd, struct ipc_message *m);
 
 /* The payload as a T when it is exactly that large, else NULL. */
-#define IPC_PAYLOAD(m, T) \
+#define IPC_PAYLOAD(m, T)                                                                          \
 	((m)->header.size == sizeof(T) ? (const T *)(const void *)(m)->payload : (const T *)NULL)

@@ -77,7 +77,7 @@ void fake_driver_init(struct fake_driver *d, struct fake_machine *f, unsigned sl
 			fake_mmio_write(f, d->msix_table + v * 16 + 12, 4, 0);
 		}
 	}
-	assert(d->common && d->isr && d->device && d->notify && d->msix_table);
+	assert(d->common && d->isr && d->notify && d->msix_table);
 }
 
 uint8_t fake_driver_status(struct fake_driver *d)

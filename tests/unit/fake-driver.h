@@ -6,6 +6,7 @@
 #pragma once
 
 #include "fake-machine.h"
+#include "kvm-glue/virtio-device.h"
 
 #define FAKE_QUEUE_MAX 256
 
@@ -25,7 +26,7 @@ struct fake_driver {
 	uint32_t notify_multiplier;
 	uint64_t msix_table;
 	uint64_t features; /* negotiated */
-	struct fake_queue queues[8];
+	struct fake_queue queues[VIRTIO_QUEUES_MAX];
 };
 
 /* Buffers for tests begin here; below are the rings. */

@@ -56,6 +56,30 @@ size_t guest_ram_ranges(const struct guest_ram *ram, const struct guest_ram_rang
 	return 2;
 }
 
+static int change_busy(struct guest_ram *ram, gpa_t gpa, uint64_t bytes, int by)
+{
+	uint64_t pages = (gpa.v % PAGE_BYTES + bytes + PAGE_BYTES - 1) / PAGE_BYTES;
+
+	if (!guest_ram_ptr(ram, gpa, bytes))
+		return -EFAULT;
+	pthread_mutex_lock(&ram->owner->lock);
+	ram->owner->busy_pages += by * (int64_t)pages;
+	ram->owner->busy_calls += by > 0;
+	assert(ram->owner->busy_pages >= 0);
+	pthread_mutex_unlock(&ram->owner->lock);
+	return 0;
+}
+
+int guest_ram_busy(struct guest_ram *ram, gpa_t gpa, uint64_t bytes)
+{
+	return change_busy(ram, gpa, bytes, 1);
+}
+
+void guest_ram_done(struct guest_ram *ram, gpa_t gpa, uint64_t bytes)
+{
+	change_busy(ram, gpa, bytes, -1);
+}
+
 void *guest_ram_ptr(const struct guest_ram *ram, gpa_t gpa, uint64_t bytes)
 {
 	for (unsigned i = 0; i < 2; i++) {
@@ -374,6 +398,17 @@ void fake_discards_clear(struct fake_machine *f)
 	pthread_mutex_lock(&f->lock);
 	f->n_discards = 0;
 	pthread_mutex_unlock(&f->lock);
+}
+
+int64_t fake_busy_pages(struct fake_machine *f, uint64_t *ret_calls)
+{
+	int64_t pages;
+
+	pthread_mutex_lock(&f->lock);
+	pages = f->busy_pages;
+	*ret_calls = f->busy_calls;
+	pthread_mutex_unlock(&f->lock);
+	return pages;
 }
 
 int fake_line(struct fake_machine *f, unsigned gsi)

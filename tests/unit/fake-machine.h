@@ -46,6 +46,8 @@ struct fake_machine {
 	struct fake_msi msis[64];
 	int lines[24];
 	unsigned stops;
+	int64_t busy_pages; /* marked and not done: a page counts each time */
+	uint64_t busy_calls;
 	unsigned n_discards;
 	struct fake_discard discards[4096];
 };
@@ -59,6 +61,8 @@ void *fake_ram(struct fake_machine *f, uint64_t gpa, uint64_t bytes);
 /* Discards since the last call of fake_discards_clear, copied. */
 unsigned fake_discards(struct fake_machine *f, struct fake_discard *ret, unsigned max);
 void fake_discards_clear(struct fake_machine *f);
+/* Pages that a device marked busy and not yet done, and how often it marked some. */
+int64_t fake_busy_pages(struct fake_machine *f, uint64_t *ret_calls);
 /* Level of a legacy line. */
 int fake_line(struct fake_machine *f, unsigned gsi);
 /* How often the vector's interrupt was delivered since the last look. */

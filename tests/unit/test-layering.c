@@ -48,6 +48,7 @@ static const struct {
 	{"systemd/sd-event.h", "memd/", false}, {"systemd/sd-daemon.h", "memd/", false},
 	{"json-c/", "memd/memctl/", false}, {"json-c/", "policy/helper/exec", false},
 	{"seccomp.h", "kvm-glue/", false}, {"seccomp.h", "policy/helper/sandbox.c", false},
+	{"slirp/", "kvm-glue/slirp-main.c", true}, {"liburing.h", "kvm-glue/disk.c", true},
 	{"linux/kvm", "kvm-glue/", false}, {"asm/kvm", "kvm-glue/", false},
 	{"dlfcn.h", "policy/helper/", false},
 	{"memd/policy.h", "policy/examples/", false}, /* as a plugin of somebody else spells it */
@@ -128,7 +129,8 @@ static const char *judge_own(int room, const char *header)
 static bool is_libc(const char *header)
 {
 	if (begins_with(header, "sys/") || begins_with(header, "linux/") ||
-		begins_with(header, "asm/") || begins_with(header, "netinet/"))
+		begins_with(header, "asm/") || begins_with(header, "netinet/") ||
+		begins_with(header, "arpa/") || begins_with(header, "net/"))
 		return true;
 	for (size_t i = 0; i < ARRAY_SIZE(libc_headers); i++)
 		if (strcmp(header, libc_headers[i]) == 0)

@@ -104,11 +104,11 @@ static void an_existing_console_file_is_appended_to(void **state)
 
 	print("one");
 	assert_int_equal(console_new(path, CONSOLE_MAX, &again, &e), 0);
-	console_write(again, (const uint8_t *)"two", 3);
+	console_write(again, CONSOLE_SERIAL, (const uint8_t *)"two", 3);
 	assert_console("onetwo");
-	console_write(again, (const uint8_t *)"0123456789", 10);
+	console_write(again, CONSOLE_SERIAL, (const uint8_t *)"0123456789", 10);
 	assert_console("onetwo0123456789");
-	console_write(again, (const uint8_t *)"x", 1);
+	console_write(again, CONSOLE_SERIAL, (const uint8_t *)"x", 1);
 	assert_console("x");
 	console_free(again);
 }
@@ -137,7 +137,7 @@ static void a_pipe_without_reader_drops_and_never_blocks(void **state)
 	assert_true(reader >= 0);
 	assert_int_equal(console_new(fifo, UINT64_C(1) << 30, &pipe_console, &e), 0);
 	for (unsigned i = 0; i < 64; i++)
-		console_write(pipe_console, block, sizeof(block));
+		console_write(pipe_console, CONSOLE_SERIAL, block, sizeof(block));
 	assert_int_equal(console_dropped_bytes(pipe_console), 64 * 4096 - 65536);
 	console_free(pipe_console);
 	close(reader);

@@ -107,6 +107,20 @@ static void absent_functions_read_as_ones(void **state)
 	assert_int_equal(fake_io_read(f, 0xcfc, 4), UINT32_MAX);
 }
 
+static void slot_without_a_line_has_no_interrupt_pin(void **state)
+{
+	const struct pci_ids ids = {.vendor = 0x1af4, .device = 0x1045};
+	static const struct pci_function_ops none;
+	struct pci_function far = {0};
+
+	assert_int_equal(pci_function_init(&far, bus, PCI_LINE_SLOTS, &ids, &none), 0);
+	pci_function_publish(&far);
+	assert_int_equal(fake_config_read(f, PCI_LINE_SLOTS, 0x3d, 1), 0);
+	pci_intx_set(&far, true); /* GSI 24 does not exist: the fake machine would write past its lines */
+	assert_false(far.intx_shown);
+	pci_function_done(&far);
+}
+
 static void address_register_is_a_dword(void **state)
 {
 	fake_io_write(f, 0xcf8, 4, UINT32_MAX);
@@ -384,6 +398,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(shows_what_it_is),
 		T(absent_functions_read_as_ones),
+		T(slot_without_a_line_has_no_interrupt_pin),
 		T(address_register_is_a_dword),
 		T(resets_by_port_0xcf9),
 		T(keeps_read_only_bytes),
