@@ -112,6 +112,9 @@ struct guest_config {
 	uint32_t balloon_max_bp; /* of memory_bytes */
 	char *console; /* NULL: <runtime-dir>/guest/NAME.console */
 	bool autostart;
+	char *disks; /* one a line, as memd-vmm --disk wants them; NULL: none. So are the next */
+	char *nets;
+	bool rng;
 };
 
 /* The built-in defaults, which lack Memory= and Kernel=. -ENOMEM. */

@@ -11,6 +11,7 @@
 #define COMMAND_LINE_MAX 2047
 /* open(2): PATH_MAX with the NUL. */
 #define PATH_BYTES_MAX	 4095
+#define DEVICE_BYTES_MAX 255
 
 /* clang-format off */
 #define KEY(name, kind, member, value, ...) \
@@ -30,7 +31,10 @@ static const struct schema_key guest_keys[] = {
 	KEY("Shares", SCHEMA_U32, shares, "1000", .min = 1, .max = CONFIG_SHARES_MAX),
 	KEY("ShareGroup", SCHEMA_NAME, share_group, NULL, .min = 1, .max = CONFIG_GUEST_NAME_MAX),
 	KEY("BalloonMax", SCHEMA_PERCENT, balloon_max_bp, "65%", .max = 9000),
-	KEY("Console", SCHEMA_PATH, console, NULL, .min = 1, .max = PATH_BYTES_MAX),
+	KEY("Console", SCHEMA_TEXT, console, NULL, .min = 1, .max = PATH_BYTES_MAX),
+	KEY("Disk", SCHEMA_LINES, disks, NULL, .min = 1, .max = PATH_BYTES_MAX),
+	KEY("Net", SCHEMA_LINES, nets, NULL, .min = 1, .max = DEVICE_BYTES_MAX),
+	KEY("Rng", SCHEMA_BOOL, rng, "no"),
 	KEY("Autostart", SCHEMA_BOOL, autostart, "no"),
 };
 /* clang-format on */
@@ -115,6 +119,17 @@ uint64_t guest_config_max_bytes(const struct guest_config *c)
 	return config_size_resolve(c->memory_max, c->memory_bytes);
 }
 
+/* What memd-vmm --console takes, but for standard output. */
+static bool console_valid(const char *console)
+{
+	static const char *const kinds[] = {"pty:", "unix:"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
+		if (strncmp(console, kinds[i], strlen(kinds[i])) == 0)
+			console += strlen(kinds[i]);
+	return console[0] == '/';
+}
+
 int guest_config_check(const struct guest_config *c, struct error *e)
 {
 	uint64_t min = guest_config_min_bytes(c), max = guest_config_max_bytes(c);
@@ -126,6 +141,11 @@ int guest_config_check(const struct guest_config *c, struct error *e)
 	if (!c->kernel)
 		return error_set(
 			e, -EINVAL, "Kernel= is missing; give the path of an ELF kernel (vmlinux)");
+	if (c->console && !console_valid(c->console))
+		return error_set(e, -EINVAL,
+			"Console=%.64s is no absolute path, with or without pty: or unix: before "
+			"it",
+			c->console);
 	if (c->memory_bytes % CHUNK_BYTES)
 		return error_set(e, -EINVAL, "Memory=%llu is no multiple of 2 MiB",
 			(unsigned long long)c->memory_bytes);

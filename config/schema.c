@@ -17,7 +17,8 @@
 
 static bool is_string(enum schema_type type)
 {
-	return type == SCHEMA_TEXT || type == SCHEMA_PATH || type == SCHEMA_NAME;
+	return type == SCHEMA_TEXT || type == SCHEMA_PATH || type == SCHEMA_NAME ||
+	       type == SCHEMA_LINES;
 }
 
 static void *field(const struct schema_key *key, void *object)
@@ -45,6 +46,7 @@ static int check_bounds(const struct schema_key *key, uint64_t value, struct err
 	case SCHEMA_TEXT:
 	case SCHEMA_PATH:
 	case SCHEMA_NAME:
+	case SCHEMA_LINES:
 		return error_set(e, -ERANGE, "it must have %llu to %llu characters",
 			(unsigned long long)key->min, (unsigned long long)key->max);
 	default:
@@ -162,8 +164,11 @@ static int set_string(
 	r = check_string(key, value, e);
 	if (r < 0)
 		return r;
-	copy = strdup(value);
-	if (!copy)
+	if (key->type == SCHEMA_LINES && *target)
+		r = asprintf(&copy, "%s\n%s", *target, value);
+	else
+		r = asprintf(&copy, "%s", value);
+	if (r < 0)
 		return -ENOMEM;
 	free(*target);
 	*target = copy;
@@ -176,6 +181,7 @@ static void set_nothing(const struct schema_key *key, void *object)
 	case SCHEMA_TEXT:
 	case SCHEMA_PATH:
 	case SCHEMA_NAME:
+	case SCHEMA_LINES:
 		free(*(char **)field(key, object));
 		*(char **)field(key, object) = NULL;
 		break;
@@ -223,6 +229,7 @@ int schema_set(const struct schema_key *key, void *object, const char *value, st
 	case SCHEMA_TEXT:
 	case SCHEMA_PATH:
 	case SCHEMA_NAME:
+	case SCHEMA_LINES:
 		return set_string(key, object, value, e);
 	}
 	return -EINVAL;

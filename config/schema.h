@@ -21,6 +21,8 @@ enum schema_type {
 	SCHEMA_TEXT, /* char *, owned, one line */
 	SCHEMA_PATH, /* char *, owned, absolute */
 	SCHEMA_NAME, /* char *, owned, by the rule of guest_name_valid */
+	SCHEMA_LINES, /* char *, owned, one value after the other with '\n' between: given again, it
+			 adds; the bounds are of one */
 };
 
 struct schema_key {
@@ -49,7 +51,7 @@ void schema_done(const struct schema *s, void *object);
 const struct schema_key *schema_find(
 	const struct schema *s, const char *section, const char *key, struct error *e);
 
-/* Sets one value; "" is the default. -EINVAL, -ERANGE, -ENOMEM; the object is unchanged then. */
+/* Sets (SCHEMA_LINES: adds) one value; "" is the default. -EINVAL, -ERANGE, -ENOMEM; the object is unchanged then. */
 int schema_set(const struct schema_key *key, void *object, const char *value, struct error *e);
 
 /*

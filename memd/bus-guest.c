@@ -13,6 +13,7 @@ struct guest_figures {
 	const char *share_group;
 	const char *target_reason;
 	const char *console_path;
+	const char *devices;
 	uint32_t pid;
 	uint32_t n_vcpus;
 	uint32_t shares;
@@ -73,6 +74,7 @@ static void fill(struct guest *g, struct guest_figures *f)
 		.share_group = g->config.share_group,
 		.target_reason = g->target_reason,
 		.console_path = g->console_path,
+		.devices = g->devices,
 		.pid = (uint32_t)g->child.pid,
 		.n_vcpus = g->config.n_vcpus,
 		.shares = g->config.shares,
@@ -239,6 +241,7 @@ static const sd_bus_vtable guest_vtable[] = {
 	CONSTANT("MinBytes", "t", min_bytes),
 	CONSTANT("MaxBytes", "t", max_bytes),
 	CONSTANT("ConsolePath", "s", console_path),
+	CONSTANT("Devices", "s", devices),
 	FIGURE("State", "s", state),
 	FIGURE("StateReason", "s", state_reason),
 	FIGURE("Pid", "u", pid),

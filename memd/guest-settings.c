@@ -24,6 +24,7 @@ static void print_settings(FILE *f, const struct guest *g)
 		fprintf(f, "ShareGroup=%s\n", c->share_group);
 	fprintf(f, "BalloonMax=%" PRIu32 ".%02" PRIu32 "%%\nConsole=%s\n", c->balloon_max_bp / 100,
 		c->balloon_max_bp % 100, g->console_path);
+	fputs(g->devices, f);
 }
 
 int guest_save_settings(const struct guest *g)

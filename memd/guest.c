@@ -15,6 +15,7 @@
 #include "memd/base/log.h"
 #include "memd/base/text.h"
 #include "memd/base/units.h"
+#include "memd/guest-devices.h"
 #include "memd/guest-internal.h"
 
 #define START_TIMEOUT_US (60 * US_PER_S)
@@ -47,6 +48,7 @@ int guest_new(const struct guest_environment *environment, uint64_t id, const ch
 	struct guest_config *config, struct guest **ret)
 {
 	_cleanup_(guest_freep) struct guest *g = calloc(1, sizeof(*g));
+	int r;
 
 	if (!g)
 		return -ENOMEM;
@@ -61,6 +63,9 @@ int guest_new(const struct guest_environment *environment, uint64_t id, const ch
 	g->console_path = config->console ? strdup(config->console) : runtime_path(g, "console");
 	if (!g->socket_path || !g->settings_path || !g->pid_path || !g->console_path)
 		return -ENOMEM;
+	r = guest_devices_text(config, &g->devices, NULL);
+	if (r < 0)
+		return r;
 	g->min_bytes = guest_config_min_bytes(config);
 	g->max_bytes = guest_config_max_bytes(config);
 	g->config = *config;
@@ -88,6 +93,7 @@ void guest_free(struct guest *g)
 	guest_config_done(&g->config);
 	free(g->bus);
 	free(g->console_path);
+	free(g->devices);
 	free(g->socket_path);
 	free(g->settings_path);
 	free(g->pid_path);
@@ -305,13 +311,14 @@ static int make_cgroup(struct guest *g, int *ret_procs_fd, struct error *e)
 	return 0;
 }
 
-#define ARGUMENTS_MAX 24
+#define ARGUMENTS_MAX (24 + 2 * GUEST_DEVICES_MAX)
 
 struct arguments {
 	char *argv[ARGUMENTS_MAX + 1];
 	size_t n;
 	char memory[24];
 	char vcpus[12];
+	struct guest_devices devices;
 };
 
 static void add(struct arguments *a, const char *option, const char *value)
@@ -322,9 +329,14 @@ static void add(struct arguments *a, const char *option, const char *value)
 		a->argv[a->n++] = (char *)(uintptr_t)value;
 }
 
-static void make_arguments(const struct guest *g, struct arguments *a)
+static int make_arguments(const struct guest *g, struct arguments *a, struct error *e)
 {
+	int r;
+
 	*a = (struct arguments){0};
+	r = guest_devices_init(&a->devices, &g->config, e);
+	if (r < 0)
+		return r;
 	snprintf(a->memory, sizeof(a->memory), "%" PRIu64, g->config.memory_bytes);
 	snprintf(a->vcpus, sizeof(a->vcpus), "%" PRIu32, g->config.n_vcpus);
 	add(a, g->environment->vmm_path, NULL);
@@ -338,8 +350,11 @@ static void make_arguments(const struct guest *g, struct arguments *a)
 		add(a, "--cmdline", g->config.command_line);
 	add(a, "--console", g->console_path);
 	add(a, "--console-max", CONSOLE_MAX);
+	for (size_t i = 0; i < a->devices.n; i++)
+		add(a, a->devices.list[i].option, a->devices.list[i].value);
 	add(a, "--listen-fd", "3");
 	add(a, "--error-fd", "4");
+	return 0;
 }
 
 static int launch(struct guest *g, struct error *e)
@@ -360,11 +375,14 @@ static int launch(struct guest *g, struct error *e)
 	r = guest_save_settings(g);
 	if (r < 0)
 		return error_set(e, r, "cannot write %s: %s", g->settings_path, strerror(-r));
-	make_arguments(g, &arguments);
+	r = make_arguments(g, &arguments, e);
+	if (r < 0)
+		return r;
 	request.argv = arguments.argv;
 	request.socket_fd = socket_fd;
 	request.procs_fd = procs_fd;
 	r = child_spawn(&g->child, g->environment->event, &request, g->pid_path, on_ended, g, e);
+	guest_devices_done(&arguments.devices);
 	if (r < 0)
 		return r;
 	r = connect_vmm(g, e);

@@ -94,6 +94,7 @@ struct guest {
 	char name[CONFIG_GUEST_NAME_MAX + 1];
 	struct guest_config config;
 	char *console_path;
+	char *devices; /* those of the configuration, one a line, for people */
 	char *socket_path;
 	char *settings_path;
 	char *pid_path;

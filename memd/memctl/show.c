@@ -116,6 +116,17 @@ static void print_guest_target(struct json_object *guest)
 	printf("   wanted: %s\n", UNITS_BYTES(figure_u64(guest, "balloon_target_bytes")));
 }
 
+/* One a line. */
+static void print_guest_devices(const char *devices)
+{
+	if (*devices)
+		puts("devices");
+	for (size_t n; *devices; devices += n + (devices[n] == '\n')) {
+		n = strcspn(devices, "\n");
+		printf("  %.*s\n", (int)n, devices);
+	}
+}
+
 static void print_guest(struct json_object *guest)
 {
 	struct style style = stdout_style();
@@ -142,6 +153,7 @@ static void print_guest(struct json_object *guest)
 	printf("  instructions emulated %s, devices reset %s\n",
 		figure_text(guest, "emulation_completed"),
 		figure_text(guest, "device_needs_reset"));
+	print_guest_devices(figure_text(guest, "devices"));
 	printf("console  %s\n", figure_text(guest, "console_path"));
 }
 

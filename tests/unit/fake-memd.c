@@ -15,7 +15,7 @@
 #define NO_GUEST   "org.memd1.Error.NoSuchGuest"
 
 struct guest {
-	const char *name, *state, *reason, *group, *target_reason, *console;
+	const char *name, *state, *reason, *group, *target_reason, *console, *devices;
 	uint32_t pid, vcpus, shares, mismatch_bp;
 	int target_fixed, balloon_ready;
 	uint64_t configured, min, max, target, resident, private, shared, shared_cost, swapped;
@@ -125,6 +125,7 @@ static const sd_bus_vtable guest_vtable[] = {
 	FIGURE("MemoryWaits", "t", counter),
 	FIGURE("LedgerMismatchBasisPoints", "u", mismatch_bp),
 	FIGURE("ConsolePath", "s", console),
+	FIGURE("Devices", "s", devices),
 	SD_BUS_METHOD("SetTarget", "t", "", set_target, 0),
 	SD_BUS_METHOD("ClearTarget", "", "", clear_target, 0),
 	SD_BUS_METHOD("Pause", "", "", pause_guest, 0),
@@ -151,6 +152,7 @@ static int add_guest(struct host *h, const char *name, uint64_t configured, cons
 		.reason = "",
 		.target_reason = "1000 of 12000 shares of 972 MiB, above its floor of 64 MiB",
 		.console = "/run/memd/guest/console",
+		.devices = "Disk=/srv/web.img,ro\nRng=yes\n",
 		.pid = 1000 + i,
 		.vcpus = 2,
 		.shares = 1000,

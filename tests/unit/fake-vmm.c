@@ -193,6 +193,9 @@ int main(int argc, char *argv[])
 		{"initrd", required_argument, NULL, 'x'},
 		{"console", required_argument, NULL, 'x'},
 		{"console-max", required_argument, NULL, 'x'},
+		{"disk", required_argument, NULL, 'x'},
+		{"net", required_argument, NULL, 'x'},
+		{"rng", no_argument, NULL, 'x'},
 		{0},
 	};
 	struct vmm v = {.cmdline = "", .state = VMM_STATE_RUNNING};

@@ -350,7 +350,8 @@ static void reads_every_key_of_a_guest(void **state)
 	assert_int_equal(
 		load_guest(GUEST "VCpus=4\nInitrd=/boot/initrd\nMemoryMin=128M\nMemoryMax=50%\n"
 				 "Shares=500\nShareGroup=web\nBalloonMax=40%\nConsole=/tmp/c\n"
-				 "Autostart=yes\nCommandLine=quiet\n",
+				 "Autostart=yes\nCommandLine=quiet\nDisk=/a.img,ro\nNet=user\n"
+				 "Disk=/b.img\nRng=yes\n",
 			&g, &e),
 		0);
 	assert_int_equal(guest_config_check(&g, &e), 0);
@@ -365,6 +366,9 @@ static void reads_every_key_of_a_guest(void **state)
 	assert_string_equal(g.share_group, "web");
 	assert_int_equal(g.balloon_max_bp, 4000);
 	assert_string_equal(g.console, "/tmp/c");
+	assert_string_equal(g.disks, "/a.img,ro\n/b.img");
+	assert_string_equal(g.nets, "user");
+	assert_true(g.rng);
 	assert_true(g.autostart);
 	guest_config_done(&g);
 }
@@ -513,6 +517,10 @@ static void checks_a_guest_across_its_keys(void **state)
 		{GUEST "MemoryMax=512M\nMemoryMin=512M\n", 0, ""},
 		{GUEST "MemoryMax=536870913\n", -ERANGE, "MemoryMax="},
 		{GUEST "MemoryMin=257M\nMemoryMax=256M\n", -ERANGE, "MemoryMin="},
+		{GUEST "Console=pty:/run/c\n", 0, ""},
+		{GUEST "Console=unix:/run/c\n", 0, ""},
+		{GUEST "Console=unix:run/c\n", -EINVAL, "Console="},
+		{GUEST "Console=run/c\n", -EINVAL, "Console="},
 		{GUEST "MemoryMin=51%\nMemoryMax=50%\n", -ERANGE, "MemoryMin="},
 	};
 

@@ -139,6 +139,7 @@ static void show_says_where_the_memory_is_and_why(void **state)
 	assert_int_equal(o.code, MEMCTL_OK);
 	assert_contains(o.out, "in the balloon         40 MiB");
 	assert_contains(o.out, "1000 of 12000 shares");
+	assert_contains(o.out, "devices\n  Disk=/srv/web.img,ro\n  Rng=yes\n");
 }
 
 static void unknown_guest_is_answered_with_names_and_the_nearest(void **state)
