@@ -5,7 +5,10 @@
 #include <inttypes.h>
 #include <limits.h>
 #include <poll.h>
+#include <pthread.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 
 #include "memd/base/clock.h"
@@ -14,6 +17,7 @@
 #include "tests/guest/service-run.h"
 
 #define REPLY_TIMEOUT_US  (20 * US_PER_S) /* a machine busy with other tests, a sanitizer build */
+#define ARGUMENTS_MAX	  32 /* of service-run.c */
 #define LOOK_US		  (20 * US_PER_MS)
 #define CONSOLE_BYTES_MAX (16 << 20)
 
@@ -25,6 +29,10 @@ struct vmm_run {
 	struct vmm_hello hello;
 	struct vmm_event last_event;
 	char console[96];
+	char console_socket[96]; /* interactive: what arrives there is copied to the file */
+	int console_fd;
+	pthread_t copier;
+	bool copying;
 };
 
 const char *vmm_run_unusable(void)
@@ -83,12 +91,23 @@ static int receive_hello(struct vmm_run *v)
 
 static int start_process(struct vmm_run *v, const struct vmm_run_options *o)
 {
-	char kernel[PATH_MAX], memory[24], vcpus[16];
-	const char *arguments[] = {"--name", "test", "--memory", memory, "--vcpus", vcpus,
-		"--console", v->console, "--kernel", o->kernel ? o->kernel : kernel, "--boot",
+	char kernel[PATH_MAX], memory[24], vcpus[16], console[104];
+	const char *arguments[ARGUMENTS_MAX + 1] = {"--name", "test", "--memory", memory, "--vcpus",
+		vcpus, "--console", console, "--kernel", o->kernel ? o->kernel : kernel, "--boot",
 		o->boot ? o->boot : "auto", "--cmdline", o->cmdline ? o->cmdline : "",
 		o->initrd ? "--initrd" : NULL, o->initrd, NULL};
+	size_t n = 0;
 	int r;
+
+	(void)snprintf(console, sizeof(console), "%s%s", o->interactive ? "unix:" : "",
+		o->interactive ? v->console_socket : v->console);
+	while (arguments[n])
+		n++;
+	for (size_t i = 0; o->arguments && o->arguments[i]; i++) {
+		if (n == ARGUMENTS_MAX)
+			return -E2BIG;
+		arguments[n++] = o->arguments[i];
+	}
 
 	r = service_run_build_path("tests/guest/memd-guest", kernel, sizeof(kernel));
 	if (r < 0)
@@ -96,6 +115,40 @@ static int start_process(struct vmm_run *v, const struct vmm_run_options *o)
 	(void)snprintf(memory, sizeof(memory), "%" PRIu64, o->memory_bytes);
 	(void)snprintf(vcpus, sizeof(vcpus), "%u", o->n_vcpus);
 	return service_run_start(&v->service, "kvm-glue/memd-vmm", arguments);
+}
+
+/* Ends when the process, and with it the socket, does. */
+static void *copy_console(void *arg)
+{
+	struct vmm_run *v = arg;
+	_cleanup_close_ int file =
+		open(v->console, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+	char text[4096];
+	ssize_t n;
+
+	while ((n = read(v->console_fd, text, sizeof(text))) > 0)
+		if (fd_write_full(file, text, (size_t)n) < 0)
+			break;
+	return NULL;
+}
+
+static int connect_console(struct vmm_run *v)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+
+	v->console_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (v->console_fd < 0)
+		return -errno;
+	(void)snprintf(address.sun_path, sizeof(address.sun_path), "%s", v->console_socket);
+	if (connect(v->console_fd, (struct sockaddr *)&address, sizeof(address)) < 0)
+		return -errno;
+	v->copying = pthread_create(&v->copier, NULL, copy_console, v) == 0;
+	return v->copying ? 0 : -EAGAIN;
+}
+
+int vmm_run_type(struct vmm_run *v, const char *text)
+{
+	return fd_write_full(v->console_fd, text, strlen(text));
 }
 
 int vmm_run_start(const struct vmm_run_options *o, struct vmm_run **ret)
@@ -106,7 +159,7 @@ int vmm_run_start(const struct vmm_run_options *o, struct vmm_run **ret)
 	v = calloc(1, sizeof(*v));
 	if (!v)
 		return -ENOMEM;
-	v->fd = -1;
+	v->fd = v->console_fd = -1;
 	v->last_event.state = VMM_STATE_RUNNING;
 	v->message = ipc_message_new();
 	if (!v->message)
@@ -115,6 +168,8 @@ int vmm_run_start(const struct vmm_run_options *o, struct vmm_run **ret)
 	if (r < 0)
 		return r;
 	(void)snprintf(v->console, sizeof(v->console), "%s/console", v->service.directory);
+	(void)snprintf(
+		v->console_socket, sizeof(v->console_socket), "%s/input", v->service.directory);
 	r = start_process(v, o);
 	if (r < 0)
 		return r;
@@ -122,6 +177,8 @@ int vmm_run_start(const struct vmm_run_options *o, struct vmm_run **ret)
 	if (v->fd < 0)
 		return v->fd;
 	r = receive_hello(v);
+	if (r == 0 && o->interactive)
+		r = connect_console(v);
 	if (r < 0)
 		return r;
 	*ret = TAKE_PTR(v);
@@ -132,8 +189,13 @@ void vmm_run_free(struct vmm_run *v)
 {
 	if (!v)
 		return;
+	if (v->copying) {
+		shutdown(v->console_fd, SHUT_RDWR);
+		pthread_join(v->copier, NULL);
+	}
 	service_run_done(&v->service);
 	cleanup_closep(&v->fd);
+	cleanup_closep(&v->console_fd);
 	ipc_message_free(v->message);
 	free(v);
 }

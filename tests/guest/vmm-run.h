@@ -21,6 +21,8 @@ struct vmm_run_options {
 	const char *cmdline; /* NULL: empty */
 	uint64_t memory_bytes;
 	unsigned n_vcpus;
+	bool interactive; /* the console takes input: vmm_run_type */
+	const char *const *arguments; /* more of memd-vmm's, ended by NULL; NULL: none */
 };
 
 struct vmm_run;
@@ -64,6 +66,8 @@ bool vmm_run_wait_text(struct vmm_run *v, const char *text, unsigned timeout_ms)
  */
 uint64_t vmm_run_value(struct vmm_run *v, const char *name, uint64_t fallback);
 bool vmm_run_wait_value(struct vmm_run *v, const char *name, uint64_t least, unsigned timeout_ms);
+/* Types on the console of an interactive guest. 0, any errno of writing. */
+int vmm_run_type(struct vmm_run *v, const char *text);
 /*
  * The whole console so far, what cannot be printed as '?'; the caller's to free. NULL on failure.
  */

@@ -19,7 +19,8 @@ static struct page_content content_of(enum area_kind kind, uint64_t index, uint3
 {
 	uint32_t round = generation / GENERATION_ROUND;
 	uint32_t step = generation % GENERATION_ROUND;
-	bool own = kind == AREA_UNIQUE || kind == AREA_SCRATCH || round % 2;
+	bool own = kind == AREA_UNIQUE || kind == AREA_SCRATCH || kind == AREA_DISK ||
+		   round % 2;
 	struct page_content c = {.step = step, .noise = UINT64_MAX};
 
 	if (own || step)

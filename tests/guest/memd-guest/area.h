@@ -11,6 +11,7 @@ enum area_kind {
 	AREA_UNIQUE = 2,
 	AREA_ZERO = 3,
 	AREA_SCRATCH = 4,
+	AREA_DISK = 5,
 };
 
 /* A page's generation counts its changes: whole-page round and step within (page-content.h). */

@@ -187,10 +187,17 @@ void virtio_driver_ok(const struct virtio_device *d)
 void virtio_submit(
 	struct virtqueue *q, const struct virtio_segment *segments, unsigned n, uint16_t flags)
 {
+	virtio_submit_mixed(q, segments, n, flags & VIRTQ_DESC_WRITE ? 0 : n);
+}
+
+void virtio_submit_mixed(struct virtqueue *q, const struct virtio_segment *segments, unsigned n,
+	unsigned n_readable)
+{
 	for (unsigned i = 0; i < n; i++) {
 		q->desc[i].address = (uintptr_t)segments[i].address;
 		q->desc[i].bytes = segments[i].bytes;
-		q->desc[i].flags = flags | (i + 1 < n ? VIRTQ_DESC_NEXT : 0);
+		q->desc[i].flags = (i < n_readable ? 0 : VIRTQ_DESC_WRITE) |
+				   (i + 1 < n ? VIRTQ_DESC_NEXT : 0);
 		q->desc[i].next = (uint16_t)(i + 1);
 	}
 	q->avail.ring[q->avail.index % q->size] = 0;

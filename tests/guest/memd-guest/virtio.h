@@ -10,7 +10,10 @@
 #define VIRTIO_DEVICES_MAX 16
 #define VIRTIO_QUEUE_MAX   128 /* entries that the driver asks for at most */
 
+#define VIRTIO_ID_NET	  1
+#define VIRTIO_ID_BLOCK	  2
 #define VIRTIO_ID_CONSOLE 3
+#define VIRTIO_ID_RNG	  4
 #define VIRTIO_ID_BALLOON 5
 
 #define VIRTIO_F_VERSION_1 (UINT64_C(1) << 32)
@@ -121,5 +124,8 @@ void virtio_driver_ok(const struct virtio_device *d);
  */
 void virtio_submit(
 	struct virtqueue *q, const struct virtio_segment *segments, unsigned n, uint16_t flags);
+/* The same, the first n_readable segments to read and the others to write. */
+void virtio_submit_mixed(struct virtqueue *q, const struct virtio_segment *segments, unsigned n,
+	unsigned n_readable);
 /* Whether the request under way has come back; then another may be submitted. */
 bool virtio_done(struct virtqueue *q);

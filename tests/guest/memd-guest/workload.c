@@ -4,6 +4,7 @@
 #include "tests/guest/memd-guest/balloon.h"
 #include "tests/guest/memd-guest/cmdline.h"
 #include "tests/guest/memd-guest/cpu.h"
+#include "tests/guest/memd-guest/disk.h"
 #include "tests/guest/memd-guest/line.h"
 #include "tests/guest/memd-guest/memory.h"
 #include "tests/guest/memd-guest/scratch.h"
@@ -99,6 +100,7 @@ void workload_init(unsigned n_cpus)
 	free_pages_init(capacity);
 	balloon_init(capacity);
 	scratch_init(capacity);
+	disk_init();
 	memory_align_to_chunk();
 
 	next = place_area(&common, next);
@@ -163,6 +165,8 @@ static void print_counters(struct line *line)
 	line_value(line, "free", free_pages_count());
 	line_value(line, "returned", balloon_returned_pages());
 	line_value(line, "returned_dirty", balloon_returned_dirty_pages());
+	line_value(line, "disk_read", disk_read_blocks());
+	line_value(line, "disk_written", disk_written_blocks());
 	line_value(line, "least_verified", least_verified());
 	line_print(line);
 }
@@ -189,6 +193,7 @@ static bool service(struct worker *w, uint64_t now_ns)
 		return false;
 	more = balloon_service(now_ns);
 	more |= scratch_service(&w->counters, now_ns);
+	more |= disk_service(&w->counters, now_ns);
 	if (now_ns >= next_report_ns) {
 		next_report_ns = now_ns + report_ns;
 		report(now_ns);

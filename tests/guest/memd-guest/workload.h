@@ -17,7 +17,7 @@
  *   seconds               then the last line, and power off (default 0: for ever)
  *   final_verify          1: everything once more before the last line
  *   report_ms             interval of the report line (default 1000)
- * and those of scratch.h, balloon.h and smp.h.
+ * and those of scratch.h, balloon.h, disk.h and smp.h.
  */
 #pragma once
 
