@@ -18,6 +18,7 @@
 #include "memd/base/units.h"
 #include "memd/bus.h"
 #include "memd/guest-internal.h"
+#include "memd/template.h"
 
 /* What a memd-vmm takes beside the guest's RAM, for admission: measured 3 to 6 MiB. */
 #define GUEST_OVERHEAD_BYTES (8 * MIB)
@@ -183,6 +184,8 @@ static int read_settings(struct manager *m, const char *name, const struct confi
 			"there is no %s; write it, or give at least Memory= and Kernel=", path);
 	for (size_t i = 0; r == 0 && i < n_settings; i++)
 		r = guest_config_set(ret, settings[i].key, settings[i].value, &refusal->error);
+	if (r == 0 && ret->snapshot)
+		r = guest_snapshot_complete(ret, &refusal->error);
 	return r == 0 ? guest_config_check(ret, &refusal->error) : r;
 }
 
@@ -469,6 +472,8 @@ static int set_up(struct manager *m, struct error *e)
 	if (r >= 0)
 		r = start_workers(m);
 	if (r >= 0)
+		r = template_store_new(m->event, &m->templates);
+	if (r >= 0)
 		r = watch_self(m);
 	if (r >= 0)
 		r = wall_init(m, e);
@@ -479,6 +484,7 @@ static int set_up(struct manager *m, struct error *e)
 	m->environment = (struct guest_environment){
 		.event = m->event,
 		.sampler = m->sampler,
+		.templates = m->templates,
 		.runtime_dir = m->options.runtime_dir,
 		.vmm_path = m->vmm_path,
 		.cgroup_mode = m->wall.mode,
@@ -542,6 +548,7 @@ void manager_free(struct manager *m)
 	while (m->n_guests > 0)
 		remove_guest(m, m->guests[m->n_guests - 1], end);
 	free(m->guests);
+	template_store_free(m->templates);
 	sample_process_unref(m->own_process);
 	wall_done(m);
 	bus_close(m->bus);

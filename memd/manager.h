@@ -46,6 +46,7 @@ struct host_figures {
 	uint64_t peak_used_bytes;
 	uint64_t guest_private_bytes;
 	uint64_t pool_bytes;
+	uint64_t template_bytes;
 	uint64_t swap_occupied_bytes;
 	uint64_t swap_used_bytes;
 	uint64_t overhead_bytes;
@@ -103,6 +104,7 @@ struct manager {
 	size_t n_guests;
 	uint64_t last_id;
 	struct pool_group *groups;
+	struct template_store *templates;
 	struct worker *sampler; /* reads figures */
 	struct worker *pager; /* pages out */
 	struct worker *limiter; /* sets limits */
