@@ -179,6 +179,10 @@ static int build_devices(struct vmm *vmm, struct error *e)
 		r = acpi_pm_new(m, &vmm->pm);
 	}
 	if (r == 0) {
+		what = "panic device";
+		r = pvpanic_new(m, &vmm->panic);
+	}
+	if (r == 0) {
 		what = "PCI bus";
 		r = pci_bus_new(m, &vmm->pci);
 	}
@@ -293,6 +297,7 @@ void vmm_free(struct vmm *vmm)
 	virtio_console_free(vmm->virtio_console);
 	virtio_balloon_free(vmm->balloon);
 	pci_bus_free(vmm->pci);
+	pvpanic_free(vmm->panic);
 	acpi_pm_free(vmm->pm);
 	i8042_free(vmm->keyboard);
 	rtc_free(vmm->rtc);

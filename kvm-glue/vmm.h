@@ -13,6 +13,7 @@
 #include "kvm-glue/kvm-stats.h"
 #include "kvm-glue/options.h"
 #include "kvm-glue/pci.h"
+#include "kvm-glue/pvpanic.h"
 #include "kvm-glue/rtc.h"
 #include "kvm-glue/serial.h"
 #include "kvm-glue/vcpu.h"
@@ -43,6 +44,7 @@ struct vmm {
 	struct rtc *rtc;
 	struct i8042 *keyboard;
 	struct acpi_pm *pm;
+	struct pvpanic *panic;
 	struct virtio_balloon *balloon;
 	struct virtio_console *virtio_console;
 	struct devices *devices; /* that options asked for */

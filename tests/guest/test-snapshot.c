@@ -22,9 +22,9 @@
 #include "tests/guest/vmm-run.h"
 
 #define WAIT_MS	   120000 /* only a machine that hangs gets there */
-#define MEMORY_MIB 128
-#define DATA_MIB   (16 + 48 + 16)
-#define N_CLONES   3
+#define MEMORY_MIB 64
+#define DATA_MIB   (8 + 24 + 8)
+#define N_CLONES   2
 
 static char directory[] = "/tmp/memd-test-XXXXXX";
 
@@ -61,9 +61,9 @@ static void require_kvm(void)
 static struct vmm_run *start(unsigned n_vcpus)
 {
 	struct vmm_run_options o = {
-		.cmdline = "seed=3 common_mib=16 unique_mib=48 zero_mib=16 hot_mib=8 "
+		.cmdline = "seed=3 common_mib=8 unique_mib=24 zero_mib=8 hot_mib=4 "
 			   "rewrite_per_s=500 rewrite_common_per_s=100 rewrite_zero_per_s=100 "
-			   "verify_per_s=2000 report_ms=100",
+			   "verify_per_s=40000 report_ms=100",
 		.memory_bytes = MEMORY_MIB * MIB,
 		.n_vcpus = n_vcpus,
 	};
@@ -167,7 +167,7 @@ static void clones_share_the_template_and_write_for_themselves(void **state)
 		assert_verifies_all(clones[i]);
 		s = get_stats(clones[i]);
 		/* what nobody rewrites is still the template's */
-		assert_true(s.template_pages > 32 * MIB / PAGE_BYTES);
+		assert_true(s.template_pages > 16 * MIB / PAGE_BYTES);
 		assert_int_equal(s.private_pages + s.shared_pages + s.template_pages +
 					 s.swapped_pages + s.hole_untouched_pages +
 					 s.hole_zero_pages + s.hole_balloon_pages +
