@@ -141,15 +141,17 @@ int guest_config_check(const struct guest_config *c, struct error *e)
 			"Memory= is missing; say how much RAM the guest boots with, as in "
 			"Memory=512M");
 	if (!c->kernel && !c->snapshot)
-		return error_set(
-			e, -EINVAL, "Kernel= is missing; give the path of a Linux kernel (vmlinuz or vmlinux)");
+		return error_set(e, -EINVAL,
+			"Kernel= is missing; give the path of a Linux kernel (vmlinuz or vmlinux)");
 	if (c->kernel && c->snapshot)
 		return error_set(e, -EINVAL,
-			"Kernel= and Snapshot= exclude each other: a guest boots, or goes on from a "
+			"Kernel= and Snapshot= exclude each other: a guest boots, or goes on from "
+			"a "
 			"snapshot");
 	if (c->cpu_features && c->snapshot)
 		return error_set(e, -EINVAL,
-			"CpuFeatures= and Snapshot= exclude each other: the CPUs are the snapshot's");
+			"CpuFeatures= and Snapshot= exclude each other: the CPUs are the "
+			"snapshot's");
 	if (c->console && !console_valid(c->console))
 		return error_set(e, -EINVAL,
 			"Console=%.64s is no absolute path, with or without pty: or unix: before "
