@@ -49,6 +49,9 @@ static const struct schema_key host_keys[] = {
 	KEY("Share", "ShareScanTargetTime", SCHEMA_TIME, share_target_time_us, "200s",
 		.min = US_PER_S, .max = DAY_US),
 	KEY("Reclaim", "Paging", SCHEMA_BOOL, paging, "yes"),
+	KEY("Metrics", "Socket", SCHEMA_BOOL, metrics_socket, "yes"),
+	KEY("Metrics", "HttpPort", SCHEMA_U32, metrics_http_port, "0",
+		.min = 0, .max = UINT16_MAX),
 };
 /* clang-format on */
 

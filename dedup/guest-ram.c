@@ -180,8 +180,6 @@ void guest_ram_free(struct guest_ram *ram)
 		return;
 	for (size_t i = 0; i < ram->n_ranges; i++)
 		munmap(ram->ranges[i].host - PAGE_BYTES, ram->ranges[i].bytes + 2 * PAGE_BYTES);
-	if (ram->template)
-		munmap((void *)(uintptr_t)ram->template, ram->n_pages * PAGE_BYTES);
 	cleanup_closep(&ram->uffd);
 	cleanup_closep(&ram->pagemap_fd);
 	if (ram->chunks)
@@ -314,6 +312,14 @@ void guest_ram_done(struct guest_ram *ram, gpa_t gpa, uint64_t bytes)
 		remove_busy(ram, page, pages_touched(gpa, bytes));
 }
 
+/* Whether a mapping ends between two neighbouring pages with this meta. */
+static bool is_boundary(uint32_t before, uint32_t after)
+{
+	if (!(before & META_POOL) && !(after & META_POOL))
+		return false;
+	return after != before + 1 || (after & META_SLOT_MASK) % POOL_FILE_PAGES == 0;
+}
+
 /*
  * Mappings that begin at pages [first, first + n]; the last one may be of the next chunk (then it
  * may be out of date).
@@ -324,8 +330,7 @@ static int64_t count_boundaries(const struct guest_ram *ram, uint64_t first, uin
 
 	for (uint64_t i = first; i <= first + n && i < ram->n_pages; i++)
 		if (i > 0)
-			count += meta_is_boundary(
-				guest_ram_meta(ram, i - 1), guest_ram_meta(ram, i));
+			count += is_boundary(guest_ram_meta(ram, i - 1), guest_ram_meta(ram, i));
 	return count;
 }
 
@@ -402,6 +407,26 @@ void guest_ram_orphan_slots(struct guest_ram *ram)
 	pthread_mutex_unlock(&ram->released_lock);
 }
 
+size_t guest_ram_restore_slots(struct guest_ram *ram, uint64_t chunk,
+	bool (*is_there)(void *context, uint32_t slot), void *context, uint32_t *ret_slots)
+{
+	pthread_mutex_t *lock = &ram->chunks[chunk].lock;
+	uint64_t first = chunk * CHUNK_PAGES;
+	size_t n = 0;
+
+	pthread_mutex_lock(lock);
+	for (uint64_t page = first; page < first + CHUNK_PAGES; page++) {
+		uint32_t meta = guest_ram_meta(ram, page);
+
+		if (!(meta & META_POOL) || !is_there(context, meta & META_SLOT_MASK))
+			continue;
+		atomic_fetch_and_explicit(&ram->meta[page], ~META_ORPHAN, memory_order_relaxed);
+		ret_slots[n++] = meta & META_SLOT_MASK;
+	}
+	pthread_mutex_unlock(lock);
+	return n;
+}
+
 int guest_ram_map_anonymous(struct guest_ram *ram, uint64_t first, uint64_t n)
 {
 	uint8_t *host = guest_ram_page_ptr(ram, first);
@@ -416,14 +441,14 @@ int guest_ram_map_anonymous(struct guest_ram *ram, uint64_t first, uint64_t n)
 	return 0;
 }
 
-/* Makes holes of n pages of one chunk whose mappings are all of files or all anonymous. */
+/* Makes holes of n pages of one chunk whose mappings are all of the pool or all anonymous. */
 static int discard_stretch(struct guest_ram *ram, uint64_t first, uint64_t n, enum hole_reason why)
 {
 	uint8_t *host = guest_ram_page_ptr(ram, first);
 	uint64_t entries[CHUNK_PAGES];
 	int r;
 
-	if (meta_is_file(guest_ram_meta(ram, first))) {
+	if (guest_ram_meta(ram, first) & META_POOL) {
 		r = guest_ram_map_anonymous(ram, first, n);
 		if (r == 0)
 			guest_ram_set_meta(ram, first, n, (uint32_t)why | META_FREED);
@@ -445,9 +470,9 @@ static int discard_stretch(struct guest_ram *ram, uint64_t first, uint64_t n, en
 	return 0;
 }
 
-static bool is_file_page(const struct guest_ram *ram, uint64_t page)
+static bool is_pool_page(const struct guest_ram *ram, uint64_t page)
 {
-	return meta_is_file(guest_ram_meta(ram, page));
+	return guest_ram_meta(ram, page) & META_POOL;
 }
 
 int guest_ram_discard(struct guest_ram *ram, uint64_t page, uint64_t n_pages, enum hole_reason why,
@@ -464,7 +489,7 @@ int guest_ram_discard(struct guest_ram *ram, uint64_t page, uint64_t n_pages, en
 		end = begin + pages_in_chunk(begin, page + n_pages - begin);
 		pthread_mutex_lock(lock);
 		for (uint64_t i = begin; i < end; i += n) {
-			bool file = is_file_page(ram, i);
+			bool pool = is_pool_page(ram, i);
 			int r;
 
 			if (ram->busy[i]) {
@@ -472,7 +497,7 @@ int guest_ram_discard(struct guest_ram *ram, uint64_t page, uint64_t n_pages, en
 				continue;
 			}
 			for (n = 1; i + n < end && !ram->busy[i + n] &&
-				    is_file_page(ram, i + n) == file;)
+				    is_pool_page(ram, i + n) == pool;)
 				n++;
 			r = discard_stretch(ram, i, n, why);
 			if (r < 0)
@@ -494,7 +519,7 @@ void guest_ram_undiscard(struct guest_ram *ram, uint64_t page, uint64_t n_pages)
 
 		if (i == page || i % CHUNK_PAGES == 0)
 			pthread_mutex_lock(lock);
-		if (!is_file_page(ram, i))
+		if (!is_pool_page(ram, i))
 			atomic_store_explicit(&ram->meta[i], HOLE_UNTOUCHED, memory_order_relaxed);
 		if (i == page + n_pages - 1 || i % CHUNK_PAGES == CHUNK_PAGES - 1)
 			pthread_mutex_unlock(lock);
@@ -520,18 +545,17 @@ int guest_ram_pagemap(const struct guest_ram *ram, uint64_t page, uint64_t n, ui
  */
 static void count_page(struct guest_ram_census *c, uint32_t meta, uint64_t entry)
 {
-	bool file = meta_is_file(meta);
+	bool pool = meta & META_POOL;
 
 	if (entry & PAGEMAP_SWAPPED) {
 		c->swapped_pages++;
-		c->broken_pages += file;
-	} else if (file && (!(entry & PAGEMAP_PRESENT) || (entry & PAGEMAP_FILE))) {
-		c->shared_pages += !!(meta & META_POOL);
-		c->template_pages += !(meta & META_POOL);
+		c->broken_pages += pool;
+	} else if (pool && (!(entry & PAGEMAP_PRESENT) || (entry & PAGEMAP_FILE))) {
+		c->shared_pages++;
 	} else if ((entry & PAGEMAP_PRESENT) &&
-		   (file || (entry & (PAGEMAP_EXCLUSIVE | PAGEMAP_FILE)))) {
+		   (pool || (entry & (PAGEMAP_EXCLUSIVE | PAGEMAP_FILE)))) {
 		c->private_pages++;
-		c->broken_pages += file;
+		c->broken_pages += pool;
 	} else {
 		c->hole_pages[meta & META_WHY_MASK]++;
 		c->freed_pages[meta & META_WHY_MASK] += !!(meta & META_FREED);
@@ -563,7 +587,7 @@ int guest_ram_census(struct guest_ram *ram, struct guest_ram_census *ret)
 
 				count_page(&c, meta, entries[j]);
 				if (done + j > 0)
-					c.mappings += meta_is_boundary(
+					c.mappings += is_boundary(
 						guest_ram_meta(ram, page + j - 1), meta);
 			}
 		}

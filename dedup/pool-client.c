@@ -25,13 +25,23 @@
 struct client_file {
 	int fd; /* read-only */
 	const uint8_t *pages; /* mapped shared, to compare with */
+	dev_t device; /* with inode: which file it is */
+	ino_t inode;
+	uint32_t index; /* of the pool that we are connected to; UINT32_MAX: it has not got it */
+};
+
+struct pool_files {
+	struct client_file *files;
+	size_t n;
 };
 
 struct pool_client {
 	int fd;
 	uint32_t seq;
-	struct client_file *files;
-	size_t n_files;
+	bool can_restore;
+	struct pool_files *files; /* the caller's */
+	uint32_t *ours; /* our number of the pool's file i */
+	size_t n_theirs;
 	struct pool_notify *notify;
 	size_t n_notify;
 	struct ipc_message *message; /* what was received last */
@@ -41,33 +51,81 @@ struct pool_client {
 	} insert;
 };
 
-/* A file that cannot become smaller under our mapping: reading it never ends in SIGBUS. */
-static bool is_sound_file(int fd)
+struct pool_files *pool_files_new(void)
 {
-	struct stat st;
+	return calloc(1, sizeof(struct pool_files));
+}
+
+void pool_files_free(struct pool_files *f)
+{
+	if (!f)
+		return;
+	for (size_t i = 0; i < f->n; i++) {
+		munmap((void *)(uintptr_t)f->files[i].pages, FILE_BYTES);
+		cleanup_closep(&f->files[i].fd);
+	}
+	free(f->files);
+	free(f);
+}
+
+/* A file that cannot become smaller under our mapping: reading it never ends in SIGBUS. */
+static bool is_sound_file(int fd, struct stat *ret)
+{
 	int seals = fcntl(fd, F_GET_SEALS);
 
-	return seals >= 0 && (seals & F_SEAL_SHRINK) && fstat(fd, &st) == 0 &&
-	       st.st_size == (off_t)FILE_BYTES;
+	return seals >= 0 && (seals & F_SEAL_SHRINK) && fstat(fd, ret) == 0 &&
+	       ret->st_size == (off_t)FILE_BYTES;
+}
+
+/* Adds the file, which is taken over, or finds that it is there. */
+static int keep_file(struct pool_files *f, int *fd, const struct stat *st, uint32_t *ret_number)
+{
+	struct client_file *files;
+	void *pages;
+
+	for (uint32_t i = 0; i < f->n; i++)
+		if (f->files[i].device == st->st_dev && f->files[i].inode == st->st_ino) {
+			*ret_number = i;
+			return f->files[i].index == UINT32_MAX ? 0 : -EPROTO;
+		}
+	if (f->n == FILES_MAX)
+		return -EPROTO;
+	files = reallocarray(f->files, f->n + 1, sizeof(*files));
+	if (!files)
+		return -ENOMEM;
+	f->files = files;
+	pages = mmap(NULL, FILE_BYTES, PROT_READ, MAP_SHARED, *fd, 0);
+	if (pages == MAP_FAILED)
+		return -errno;
+	*ret_number = (uint32_t)f->n;
+	files[f->n++] = (struct client_file){
+		.fd = TAKE_FD(*fd),
+		.pages = pages,
+		.device = st->st_dev,
+		.inode = st->st_ino,
+	};
+	return 0;
 }
 
 static int on_file(struct pool_client *c, struct ipc_message *m)
 {
 	const struct pool_file *announced = IPC_PAYLOAD(m, struct pool_file);
-	struct client_file *files;
-	void *pages;
+	uint32_t *ours, number;
+	struct stat st;
+	int r;
 
-	if (!announced || m->n_fds != 1 || announced->index != c->n_files ||
-		c->n_files == FILES_MAX || !is_sound_file(m->fds[0]))
+	if (!announced || m->n_fds != 1 || announced->index != c->n_theirs ||
+		c->n_theirs == FILES_MAX || !is_sound_file(m->fds[0], &st))
 		return -EPROTO;
-	files = reallocarray(c->files, c->n_files + 1, sizeof(*files));
-	if (!files)
+	ours = reallocarray(c->ours, c->n_theirs + 1, sizeof(*ours));
+	if (!ours)
 		return -ENOMEM;
-	c->files = files;
-	pages = mmap(NULL, FILE_BYTES, PROT_READ, MAP_SHARED, m->fds[0], 0);
-	if (pages == MAP_FAILED)
-		return -errno;
-	files[c->n_files++] = (struct client_file){.fd = TAKE_FD(m->fds[0]), .pages = pages};
+	c->ours = ours;
+	r = keep_file(c->files, &m->fds[0], &st, &number);
+	if (r < 0)
+		return r;
+	c->files->files[number].index = (uint32_t)c->n_theirs;
+	ours[c->n_theirs++] = number;
 	return 0;
 }
 
@@ -173,10 +231,12 @@ static int join(struct pool_client *c, int pidfd, uint32_t n_pages)
 	if (r < 0)
 		return r;
 	welcome = (const struct pool_welcome *)(const void *)c->message->payload;
+	c->can_restore = welcome->features & POOL_FEATURE_RESTORE;
 	return welcome->proto_version == POOL_PROTO_VERSION ? 0 : -EPROTO;
 }
 
-int pool_client_new(int fd, int pidfd, uint32_t n_pages, struct pool_client **ret)
+int pool_client_new(int fd, int pidfd, uint32_t n_pages, struct pool_files *files,
+	struct pool_client **ret)
 {
 	_cleanup_(pool_client_freep) struct pool_client *c = calloc(1, sizeof(*c));
 	int r;
@@ -186,6 +246,9 @@ int pool_client_new(int fd, int pidfd, uint32_t n_pages, struct pool_client **re
 		return -ENOMEM;
 	}
 	c->fd = fd;
+	c->files = files;
+	for (size_t i = 0; i < files->n; i++)
+		files->files[i].index = UINT32_MAX;
 	c->message = ipc_message_new();
 	c->notify = calloc(NOTIFY_KEEP_MAX, sizeof(*c->notify));
 	if (!c->message || !c->notify)
@@ -203,39 +266,41 @@ void pool_client_free(struct pool_client *c)
 {
 	if (!c)
 		return;
-	for (size_t i = 0; i < c->n_files; i++) {
-		munmap((void *)(uintptr_t)c->files[i].pages, FILE_BYTES);
-		cleanup_closep(&c->files[i].fd);
-	}
-	free(c->files);
+	free(c->ours);
 	free(c->notify);
 	ipc_message_free(c->message);
 	cleanup_closep(&c->fd);
 	free(c);
 }
 
-/* Slots that the pool may answer: in a file that we have, or one of the two that are none. */
-static int check_slots(
-	const struct pool_client *c, const uint32_t *slots, size_t n, bool hinted_allowed)
+/*
+ * The pool's slots in our numbers: slots in a file that we have, or one of the two that are none.
+ * ret_slots is as it was unless all make sense.
+ */
+static int take_slots(
+	const struct pool_client *c, size_t n, bool hinted_allowed, uint32_t *ret_slots)
 {
+	const uint32_t *slots = (const uint32_t *)(const void *)c->message->payload;
+
 	for (size_t i = 0; i < n; i++)
-		if (slots[i] / POOL_FILE_PAGES >= c->n_files && slots[i] != POOL_SLOT_NONE &&
+		if (slots[i] / POOL_FILE_PAGES >= c->n_theirs && slots[i] != POOL_SLOT_NONE &&
 			!(hinted_allowed && slots[i] == POOL_SLOT_HINTED))
 			return -EPROTO;
+	for (size_t i = 0; i < n; i++)
+		ret_slots[i] = slots[i] >= POOL_SLOT_HINTED
+				       ? slots[i]
+				       : c->ours[slots[i] / POOL_FILE_PAGES] * POOL_FILE_PAGES +
+						 slots[i] % POOL_FILE_PAGES;
 	return 0;
 }
 
 int pool_client_lookup(
 	struct pool_client *c, const struct pool_lookup *queries, size_t n, uint32_t *ret_slots)
 {
-	const uint32_t *slots = (const uint32_t *)(const void *)c->message->payload;
-	int r = ask(c, POOL_LOOKUP, queries, n * sizeof(*queries), POOL_SLOTS, n * sizeof(*slots));
+	int r = ask(
+		c, POOL_LOOKUP, queries, n * sizeof(*queries), POOL_SLOTS, n * sizeof(*ret_slots));
 
-	if (r == 0)
-		r = check_slots(c, slots, n, true);
-	if (r == 0)
-		memcpy(ret_slots, slots, n * sizeof(*slots));
-	return r;
+	return r < 0 ? r : take_slots(c, n, true, ret_slots);
 }
 
 uint8_t *pool_client_insert_page(struct pool_client *c, size_t i)
@@ -245,22 +310,57 @@ uint8_t *pool_client_insert_page(struct pool_client *c, size_t i)
 
 int pool_client_insert(struct pool_client *c, size_t n, uint32_t *ret_slots)
 {
-	const uint32_t *slots = (const uint32_t *)(const void *)c->message->payload;
 	int r;
 
 	c->insert.header = (struct pool_insert){.n_pages = (uint32_t)n};
 	r = ask(c, POOL_INSERT, &c->insert, sizeof(c->insert.header) + n * PAGE_BYTES, POOL_SLOTS,
-		n * sizeof(*slots));
-	if (r == 0)
-		r = check_slots(c, slots, n, false);
-	if (r == 0)
-		memcpy(ret_slots, slots, n * sizeof(*slots));
+		n * sizeof(*ret_slots));
+	return r < 0 ? r : take_slots(c, n, false, ret_slots);
+}
+
+/* Our numbers become the pool's, in place. The files are its, since references are. */
+static void give_slots(const struct pool_client *c, uint32_t *slots, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		slots[i] = c->files->files[slots[i] / POOL_FILE_PAGES].index * POOL_FILE_PAGES +
+			   slots[i] % POOL_FILE_PAGES;
+}
+
+int pool_client_release(struct pool_client *c, uint32_t *slots, size_t n)
+{
+	give_slots(c, slots, n);
+	return n ? send_all(c, POOL_RELEASE, slots, n * sizeof(*slots), -1) : 0;
+}
+
+int pool_client_restore_files(struct pool_client *c)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && c->can_restore && i < c->files->n; i++) {
+		if (c->files->files[i].index != UINT32_MAX)
+			continue;
+		r = send_all(c, POOL_RESTORE_FILE, NULL, 0, c->files->files[i].fd);
+		if (r == 0)
+			r = await_answer(c, POOL_SLOTS, 0);
+	}
 	return r;
 }
 
-int pool_client_release(struct pool_client *c, const uint32_t *slots, size_t n)
+bool pool_client_has_file(const struct pool_client *c, uint32_t slot)
 {
-	return n ? send_all(c, POOL_RELEASE, slots, n * sizeof(*slots), -1) : 0;
+	return slot / POOL_FILE_PAGES < c->files->n &&
+	       c->files->files[slot / POOL_FILE_PAGES].index != UINT32_MAX;
+}
+
+int pool_client_restore(struct pool_client *c, uint32_t *slots, size_t n)
+{
+	give_slots(c, slots, n);
+	return ask(c, POOL_RESTORE, slots, n * sizeof(*slots), POOL_SLOTS, 0);
+}
+
+int pool_client_restore_end(struct pool_client *c)
+{
+	return c->can_restore ? ask(c, POOL_RESTORE_END, NULL, 0, POOL_SLOTS, 0) : 0;
 }
 
 const uint8_t *pool_client_slot(
@@ -268,9 +368,9 @@ const uint8_t *pool_client_slot(
 {
 	const struct client_file *file;
 
-	if (slot / POOL_FILE_PAGES >= c->n_files)
+	if (!pool_client_has_file(c, slot))
 		return NULL;
-	file = &c->files[slot / POOL_FILE_PAGES];
+	file = &c->files->files[slot / POOL_FILE_PAGES];
 	*ret_fd = file->fd;
 	*ret_offset = slot % POOL_FILE_PAGES * PAGE_BYTES;
 	return file->pages + *ret_offset;

@@ -15,12 +15,23 @@
 struct pool_client;
 
 /*
+ * The files that a pool sent, whichever memd-pool it was: they stay when a connection ends, since
+ * guest RAM maps their slots still. Slots here are numbered by these files; what the pool calls
+ * them is between it and the client.
+ */
+struct pool_files;
+struct pool_files *pool_files_new(void); /* NULL when out of memory */
+/* After the clients that use it. What is mapped over guest RAM stays valid. */
+void pool_files_free(struct pool_files *f);
+
+/*
  * Joins over a connected socket, which is taken over (closed on failure too). pidfd: of this
  * process, the caller's; the pool keeps what this process holds until it has ended, whatever
- * becomes of the connection. n_pages: that it may offer, by number. -EPROTO for an answer that makes no sense, -ETIMEDOUT, -EPIPE,
- * -ENOMEM.
+ * becomes of the connection. n_pages: that it may offer, by number. files: the caller's, of this and
+ * of all earlier connections. -EPROTO for an answer that makes no sense, -ETIMEDOUT, -EPIPE, -ENOMEM.
  */
-int pool_client_new(int fd, int pidfd, uint32_t n_pages, struct pool_client **ret);
+int pool_client_new(int fd, int pidfd, uint32_t n_pages, struct pool_files *files,
+	struct pool_client **ret);
 /* What is mapped over guest RAM stays valid. NULL is allowed. */
 void pool_client_free(struct pool_client *c);
 DEFINE_CLEANUP(struct pool_client *, pool_client_free)
@@ -42,11 +53,22 @@ uint8_t *pool_client_insert_page(struct pool_client *c, size_t i);
  * room.
  */
 int pool_client_insert(struct pool_client *c, size_t n, uint32_t *ret_slots);
-/* Gives one reference back for each; n: 0..POOL_LOOKUP_MAX. */
-int pool_client_release(struct pool_client *c, const uint32_t *slots, size_t n);
+/* Gives one reference back for each; n: 0..POOL_LOOKUP_MAX. slots is used up. */
+int pool_client_release(struct pool_client *c, uint32_t *slots, size_t n);
 
 /*
- * The page in a slot that was granted, to compare with; NULL when the pool never sent the file.
+ * After pool_client_new, in this order: offers the files of earlier connections; says that the RAM
+ * maps slots of those that the pool has taken (n: 1..POOL_LOOKUP_MAX, one entry a mapped page; slots
+ * is used up); says that this was all. A pool of an earlier version takes none.
+ */
+int pool_client_restore_files(struct pool_client *c);
+int pool_client_restore(struct pool_client *c, uint32_t *slots, size_t n);
+int pool_client_restore_end(struct pool_client *c);
+/* Whether the pool has the file of that slot. */
+bool pool_client_has_file(const struct pool_client *c, uint32_t slot);
+
+/*
+ * The page in a slot that was granted, to compare with; NULL when the pool has not got the file.
  * *ret_fd (the client's) and *ret_offset: where it is to be mapped from.
  */
 const uint8_t *pool_client_slot(

@@ -18,6 +18,7 @@
 struct options {
 	int listen_fd;
 	uint64_t max_bytes; /* 0: no limit */
+	char *expect; /* process numbers with commas; NULL: none */
 };
 
 static void usage(FILE *to)
@@ -26,6 +27,7 @@ static void usage(FILE *to)
 		    "Holds the shared pages of one trust group. Started by memd.\n"
 		    "  --listen-fd N     listening Unix socket (SOCK_SEQPACKET) handed down\n"
 		    "  --max-bytes SIZE  hold no more than this, for example 4G\n"
+		    "  --expect PID,...  processes that may map pages of an earlier memd-pool\n"
 		    "  --version\n");
 }
 
@@ -51,6 +53,7 @@ static int parse_options(int argc, char **argv, struct options *ret, struct erro
 	static const struct option options[] = {
 		{"listen-fd", required_argument, NULL, 'l'},
 		{"max-bytes", required_argument, NULL, 'm'},
+		{"expect", required_argument, NULL, 'e'},
 		{"version", no_argument, NULL, 'v'},
 		{"help", no_argument, NULL, 'h'},
 		{0},
@@ -67,6 +70,9 @@ static int parse_options(int argc, char **argv, struct options *ret, struct erro
 		case 'm':
 			r = units_parse_bytes(optarg, &ret->max_bytes, e);
 			error_prefix(e, "--max-bytes");
+			break;
+		case 'e':
+			ret->expect = optarg;
 			break;
 		case 'v':
 			printf("memd-pool " MEMD_VERSION "\n");
@@ -95,7 +101,24 @@ static void raise_descriptor_limit(void)
 	}
 }
 
-static int run(const struct options *options)
+static int expect(struct pool_server *server, char *list, struct error *e)
+{
+	char *left = NULL;
+
+	for (char *word = strtok_r(list, ",", &left); word; word = strtok_r(NULL, ",", &left)) {
+		uint64_t pid;
+		int r = units_parse_u64(word, INT32_MAX, &pid, e);
+
+		if (r < 0)
+			return r;
+		r = pool_server_expect(server, (pid_t)pid);
+		if (r < 0)
+			return error_set(e, r, "process %s: %s", word, strerror(-r));
+	}
+	return 0;
+}
+
+static int run(const struct options *options, struct error *e)
 {
 	const struct pool_limits limits = {.max_pages = options->max_bytes / PAGE_BYTES};
 	_cleanup_(pool_freep) struct pool *pool = NULL;
@@ -114,6 +137,10 @@ static int run(const struct options *options)
 	r = pool_new(&limits, &pool);
 	if (r == 0)
 		r = pool_server_new(pool, options->listen_fd, &server);
+	if (r == 0 && options->expect) {
+		r = expect(server, options->expect, e);
+		error_prefix(e, "--expect");
+	}
 	return r < 0 ? r : pool_server_run(server, stop_fd);
 }
 
@@ -132,9 +159,9 @@ int main(int argc, char **argv)
 		return EXIT_USAGE;
 	}
 	raise_descriptor_limit();
-	r = run(&options);
+	r = run(&options, &e);
 	if (r < 0) {
-		log_error("cannot serve: %s", strerror(-r));
+		log_error("cannot serve: %s", e.text[0] ? e.text : strerror(-r));
 		return EXIT_FAILURE;
 	}
 	return EXIT_SUCCESS;

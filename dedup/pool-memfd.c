@@ -5,29 +5,103 @@
 #include "dedup/pool-memfd.h"
 
 #include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "memd/base/fd.h"
 #include "memd/base/units.h"
 
+#define SEALS (F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL)
+#define MODE  0400
+#define BYTES ((off_t)(POOL_FILE_PAGES * PAGE_BYTES))
+
+static int reopen(int fd, int flags)
+{
+	char path[40];
+	int r;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	r = open(path, flags | O_CLOEXEC);
+	return r < 0 ? -errno : r;
+}
+
+static struct pool_memfd *memfd_alloc(void)
+{
+	struct pool_memfd *f = calloc(1, sizeof(*f));
+
+	if (f)
+		f->fd = f->read_fd = -1;
+	return f;
+}
+
+/* f->fd is open: what else there is to know of it. */
+static int finish(struct pool_memfd *f)
+{
+	struct stat st;
+
+	f->read_fd = reopen(f->fd, O_RDONLY);
+	if (f->read_fd < 0)
+		return f->read_fd;
+	if (fstat(f->fd, &st) < 0)
+		return -errno;
+	f->device = st.st_dev;
+	f->inode = st.st_ino;
+	return 0;
+}
+
 int pool_memfd_new(struct pool_memfd **ret)
 {
-	_cleanup_(pool_memfd_freep) struct pool_memfd *f = calloc(1, sizeof(*f));
-	char path[40];
+	_cleanup_(pool_memfd_freep) struct pool_memfd *f = memfd_alloc();
+	int r;
 
 	if (!f)
 		return -ENOMEM;
-	f->read_fd = -1;
 	f->fd = memfd_create("memd-pool", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	if (f->fd < 0 || ftruncate(f->fd, POOL_FILE_PAGES * PAGE_BYTES) < 0 ||
-		fchmod(f->fd, 0400) < 0 ||
-		fcntl(f->fd, F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) < 0)
+	if (f->fd < 0 || ftruncate(f->fd, BYTES) < 0 || fchmod(f->fd, MODE) < 0 ||
+		fcntl(f->fd, F_ADD_SEALS, SEALS) == -1)
 		return -errno;
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", f->fd);
-	f->read_fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (f->read_fd < 0)
+	r = finish(f);
+	if (r < 0)
+		return r;
+	*ret = TAKE_PTR(f);
+	return 0;
+}
+
+int pool_memfd_restore(int fd, struct pool_memfd **ret)
+{
+	_cleanup_(pool_memfd_freep) struct pool_memfd *f = NULL;
+	struct stat st;
+	int r;
+
+	if (fcntl(fd, F_GET_SEALS) != SEALS)
+		return -EPERM;
+	if (fstat(fd, &st) < 0)
 		return -errno;
+	if (st.st_uid != geteuid() || (st.st_mode & 07777) != MODE || st.st_size != BYTES)
+		return -EPERM;
+	f = memfd_alloc();
+	if (!f)
+		return -ENOMEM;
+	/* The owner may give himself the right to write, and takes it back once the file is open. */
+	if (fchmod(fd, 0600) < 0)
+		return -errno;
+	f->fd = reopen(fd, O_RDWR);
+	if (fchmod(fd, MODE) < 0)
+		return -errno;
+	if (f->fd < 0)
+		return f->fd;
+	r = finish(f);
+	if (r < 0)
+		return r;
+	f->restored = true;
+	f->n_used = POOL_FILE_PAGES;
+	memset(f->used, 0xff, sizeof(f->used));
+	for (size_t i = 0; i < POOL_FILE_EXTENTS; i++)
+		f->extent_used[i] = POOL_EXTENT_SLOTS;
 	*ret = TAKE_PTR(f);
 	return 0;
 }

@@ -7,6 +7,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "memd/base/cleanup.h"
 #include "memd/base/pool-proto.h"
@@ -23,6 +24,9 @@ struct pool_slot {
 struct pool_memfd {
 	int fd; /* ours, for writing */
 	int read_fd; /* for members */
+	dev_t device; /* with inode: which file it is */
+	ino_t inode;
+	bool restored; /* of an earlier memd-pool: see pool.c */
 	uint32_t n_used;
 	uint32_t n_stale;
 	uint64_t used[POOL_FILE_WORDS];
@@ -38,6 +42,11 @@ struct pool_memfd {
  * errno.
  */
 int pool_memfd_new(struct pool_memfd **ret);
+/*
+ * The file of an earlier memd-pool, by a descriptor that cannot write (the caller's). All slots are used, without
+ * references: whoever holds them has yet to say so. -EPERM when it was not made by pool_memfd_new, or any errno.
+ */
+int pool_memfd_restore(int fd, struct pool_memfd **ret);
 void pool_memfd_free(struct pool_memfd *f);
 DEFINE_CLEANUP(struct pool_memfd *, pool_memfd_free)
 

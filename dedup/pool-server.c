@@ -16,6 +16,11 @@
  * down its address space. A member that sends a pidfd of some other process keeps memory from its
  * own group for as long as that process lives, within the limits of pool.c, or loses its own pages
  * when it ends; others it cannot harm.
+ *
+ * A process that joins again says what it maps (RESTORE): with RESTORE_END what it left behind is
+ * given back, for the new references stand for all that is still mapped. Which process it is the
+ * kernel says (SO_PASSCRED), so nobody gives back what is another's. A process that an earlier
+ * memd-pool served and that has not come yet is the same thing without references (awaited).
  */
 #include "dedup/pool-server.h"
 
@@ -35,7 +40,10 @@ struct connection {
 	struct connection **link; /* what points to this one */
 	int fd; /* -1: closed, and the member is detached */
 	int pidfd; /* of the member's process; -1 before JOIN */
-	struct pool_member *member; /* NULL before JOIN */
+	pid_t pid; /* that process; 0 before JOIN */
+	struct pool_member *member; /* NULL before JOIN, and of an awaited one */
+	bool superseded; /* fd is -1: freed after this turn, since epoll may have named it */
+	bool awaited; /* fd is -1: a process that may map what an earlier memd-pool granted */
 	size_t n_files_sent;
 	uint32_t events; /* that epoll waits for */
 	bool replying; /* what follows is to be sent */
@@ -56,6 +64,9 @@ struct pool_server {
 	bool accept_paused;
 	struct connection *connections;
 	struct ipc_message *message; /* the one buffer for what arrives */
+	bool any_superseded;
+	size_t n_awaited;
+	bool restoring; /* pool_restore_end is due when none is awaited */
 	uint64_t next_trim_us;
 };
 
@@ -84,6 +95,8 @@ int pool_server_new(struct pool *pool, int listen_fd, struct pool_server **ret)
 	if (listen_fd >= 0) {
 		r = fd_set_nonblock(listen_fd, true);
 		if (r == 0)
+			r = ipc_want_sender(listen_fd);
+		if (r == 0)
 			r = watch(s, EPOLL_CTL_ADD, listen_fd, EPOLLIN, &s->listen_fd);
 		if (r < 0)
 			return r;
@@ -96,6 +109,7 @@ static void connection_free(struct pool_server *s, struct connection *c)
 {
 	if (c->member)
 		pool_member_free(s->pool, c->member);
+	s->n_awaited -= c->awaited;
 	if (c->link) {
 		*c->link = c->next;
 		if (c->next)
@@ -135,6 +149,15 @@ void pool_server_free(struct pool_server *s)
 	free(s);
 }
 
+static void add_connection(struct pool_server *s, struct connection *c)
+{
+	c->next = s->connections;
+	c->link = &s->connections;
+	if (c->next)
+		c->next->link = &c->next;
+	s->connections = c;
+}
+
 int pool_server_add(struct pool_server *s, int fd)
 {
 	struct connection *c = calloc(1, sizeof(*c));
@@ -149,16 +172,40 @@ int pool_server_add(struct pool_server *s, int fd)
 	c->events = EPOLLIN;
 	r = fd_set_nonblock(fd, true);
 	if (r == 0)
+		r = ipc_want_sender(fd);
+	if (r == 0)
 		r = watch(s, EPOLL_CTL_ADD, fd, EPOLLIN, c);
 	if (r < 0) {
 		connection_close(s, c);
 		return r;
 	}
-	c->next = s->connections;
-	c->link = &s->connections;
-	if (c->next)
-		c->next->link = &c->next;
-	s->connections = c;
+	add_connection(s, c);
+	return 0;
+}
+
+int pool_server_expect(struct pool_server *s, pid_t pid)
+{
+	struct connection *c = calloc(1, sizeof(*c));
+	int r = 0;
+
+	if (!c)
+		return -ENOMEM;
+	c->fd = -1;
+	c->pid = pid;
+	c->pidfd = fd_pidfd_open(pid);
+	if (c->pidfd < 0)
+		r = c->pidfd;
+	else if (watch(s, EPOLL_CTL_ADD, c->pidfd, EPOLLIN, c) < 0)
+		r = -errno;
+	if (r < 0) {
+		connection_free(s, c);
+		return r == -ESRCH ? 0 : r;
+	}
+	c->awaited = true;
+	s->n_awaited++;
+	s->restoring = true;
+	pool_restore_begin(s->pool);
+	add_connection(s, c);
 	return 0;
 }
 
@@ -176,16 +223,18 @@ static int on_join(struct pool_server *s, struct connection *c, struct ipc_messa
 	int r;
 
 	if (!join || c->member || join->proto_version != POOL_PROTO_VERSION || m->n_fds != 1 ||
-		!fd_is_pidfd(m->fds[0]))
+		!fd_is_pidfd(m->fds[0]) || m->sender <= 0)
 		return -EPROTO;
 	r = pool_member_new(s->pool, join->n_pages, &c->member);
 	if (r < 0)
 		return r;
 	c->pidfd = TAKE_FD(m->fds[0]);
+	c->pid = m->sender;
 	c->reply.welcome = (struct pool_welcome){
 		.proto_version = POOL_PROTO_VERSION,
 		.member = pool_member_id(c->member),
 		.n_files = (uint32_t)pool_files(s->pool),
+		.features = POOL_FEATURE_RESTORE,
 	};
 	set_reply(c, POOL_WELCOME, m->header.seq, sizeof(c->reply.welcome));
 	return 0;
@@ -227,6 +276,42 @@ static int on_release(struct pool_server *s, struct connection *c, const struct 
 		m->header.size / sizeof(uint32_t));
 }
 
+static int acknowledge(struct connection *c, const struct ipc_message *m, int r)
+{
+	if (r == 0)
+		set_reply(c, POOL_SLOTS, m->header.seq, 0);
+	return r;
+}
+
+/* One that is not taken does not arrive as POOL_FILE: that is the answer. */
+static int on_restore_file(struct pool_server *s, struct connection *c, struct ipc_message *m)
+{
+	if (!c->member || m->header.size || m->n_fds != 1)
+		return -EPROTO;
+	(void)pool_restore_file(s->pool, m->fds[0]);
+	return acknowledge(c, m, 0);
+}
+
+static int on_restore(struct pool_server *s, struct connection *c, const struct ipc_message *m)
+{
+	if (!c->member || m->header.size % sizeof(uint32_t))
+		return -EPROTO;
+	return acknowledge(c, m,
+		pool_restore(s->pool, c->member, (const uint32_t *)(const void *)m->payload,
+			m->header.size / sizeof(uint32_t)));
+}
+
+/* What the same process left behind, or was awaited for, it has announced now. */
+static int on_restore_end(struct pool_server *s, struct connection *c, const struct ipc_message *m)
+{
+	if (!c->member || m->header.size)
+		return -EPROTO;
+	for (struct connection *d = s->connections; d; d = d->next)
+		if (d->fd < 0 && d->pid == c->pid)
+			d->superseded = s->any_superseded = true;
+	return acknowledge(c, m, 0);
+}
+
 static int on_get_stats(struct pool_server *s, struct connection *c, const struct ipc_message *m)
 {
 	if (m->header.size)
@@ -239,7 +324,7 @@ static int on_get_stats(struct pool_server *s, struct connection *c, const struc
 /* 0, or why the connection has to go. */
 static int on_message(struct pool_server *s, struct connection *c, struct ipc_message *m)
 {
-	if (m->n_fds && m->header.type != POOL_JOIN)
+	if (m->n_fds && m->header.type != POOL_JOIN && m->header.type != POOL_RESTORE_FILE)
 		return -EPROTO;
 	switch (m->header.type) {
 	case POOL_JOIN:
@@ -250,6 +335,12 @@ static int on_message(struct pool_server *s, struct connection *c, struct ipc_me
 		return on_insert(s, c, m);
 	case POOL_RELEASE:
 		return on_release(s, c, m);
+	case POOL_RESTORE_FILE:
+		return on_restore_file(s, c, m);
+	case POOL_RESTORE:
+		return on_restore(s, c, m);
+	case POOL_RESTORE_END:
+		return on_restore_end(s, c, m);
 	case POOL_GET_STATS:
 		return on_get_stats(s, c, m);
 	default:
@@ -393,10 +484,26 @@ static void notify_all(struct pool_server *s)
 	}
 }
 
+static void free_superseded(struct pool_server *s)
+{
+	for (struct connection *c = s->connections, *next; c; c = next) {
+		next = c->next;
+		if (c->superseded)
+			connection_free(s, c);
+	}
+	s->any_superseded = false;
+}
+
 static void tick(struct pool_server *s)
 {
 	uint64_t now_us = clock_monotonic_us();
 
+	if (s->any_superseded)
+		free_superseded(s);
+	if (s->restoring && s->n_awaited == 0) {
+		pool_restore_end(s->pool);
+		s->restoring = false;
+	}
 	if (s->accept_paused)
 		s->accept_paused =
 			watch(s, EPOLL_CTL_MOD, s->listen_fd, EPOLLIN, &s->listen_fd) < 0;

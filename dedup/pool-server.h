@@ -16,6 +16,12 @@ void pool_server_free(struct pool_server *s);
 DEFINE_CLEANUP(struct pool_server *, pool_server_free)
 
 /*
+ * The process may map files of an earlier memd-pool: they are restored until all such have announced
+ * what they hold, or have ended. One that is gone already is none. Before pool_server_run.
+ */
+int pool_server_expect(struct pool_server *s, pid_t pid);
+
+/*
  * Takes over a connected socket, also on failure. Not while pool_server_run runs in another thread.
  */
 int pool_server_add(struct pool_server *s, int fd);

@@ -7,11 +7,28 @@
  * fills the pool up to its limit of slots, offers hashes that push out others' hints, or inserts
  * pages that collide with others' hashes on purpose (at most COLLISIONS_MAX a hash): others then
  * share less, and are wrong never, since they compare before they map.
+ *
+ * DOC: after a memd-pool was killed
+ *
+ * Its members map its files still, and guests run on them. memd starts another one and says which
+ * processes may map them (pool_restore_begin). Each member sends the files and which slots it maps,
+ * as often as it maps them; the slot is read, hashed and indexed again, and the references count as
+ * if they had been granted here. Until all of those processes have said so or have ended, a slot of
+ * a restored file that nobody claimed is *held*: it is neither used nor free, since somebody who is
+ * stopped may map it; and a slot whose last reference goes becomes held, not free. Then
+ * (pool_restore_end) what is held is freed. New pages go to new files meanwhile, so a stopped member
+ * delays reuse and nothing else.
+ *
+ * Why a member can be believed that it holds a slot: it claims memory of its own group, within the
+ * same limits as by LOOKUP, and what it does not claim it loses itself. A file is taken when it was
+ * made by a memd-pool (pool_memfd_restore): a member whose sandbox holds cannot make a memfd, nor
+ * open one for writing. A file that arrives later than pool_restore_end is not touched.
  */
 #include "dedup/pool.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "dedup/page-hash.h"
 #include "dedup/pool-memfd.h"
@@ -57,6 +74,7 @@ struct pool {
 	struct pool_member *members[POOL_MEMBERS_MAX + 1]; /* by id; [0] is nobody */
 	struct pool_member *by_frame[POOL_MEMBERS_MAX + 1]; /* those that have frames, ascending */
 	size_t n_by_frame;
+	bool restoring; /* between pool_restore_begin and _end */
 	struct pool_stats stats; /* what is counted as it happens */
 };
 
@@ -180,8 +198,11 @@ uint32_t pool_member_id(const struct pool_member *m)
 static void free_slot(struct pool *p, uint32_t slot)
 {
 	pool_index_remove(&p->index, slot_of(p, slot)->hash, slot);
-	pool_memfd_drop(file_of(p, slot), slot % POOL_FILE_PAGES);
 	p->stats.pages_used--;
+	if (file_of(p, slot)->restored)
+		p->stats.held_pages++;
+	else
+		pool_memfd_drop(file_of(p, slot), slot % POOL_FILE_PAGES);
 }
 
 static void put_references(struct pool *p, uint32_t slot, uint32_t n)
@@ -505,6 +526,99 @@ void pool_member_drop_notify(struct pool_member *m, size_t n)
 {
 	m->n_notify -= n;
 	memmove(m->notify, m->notify + n, m->n_notify * sizeof(*m->notify));
+}
+
+void pool_restore_begin(struct pool *p)
+{
+	p->restoring = true;
+}
+
+static bool is_known(const struct pool *p, int fd)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return false;
+	for (size_t i = 0; i < p->n_files; i++)
+		if (p->files[i]->device == st.st_dev && p->files[i]->inode == st.st_ino)
+			return true;
+	return false;
+}
+
+int pool_restore_file(struct pool *p, int fd)
+{
+	struct pool_memfd **files;
+	int r;
+
+	if (is_known(p, fd))
+		return 0;
+	if (!p->restoring)
+		return -ESTALE;
+	if (p->n_files >= FILES_MAX)
+		return -ENOSPC;
+	files = reallocarray(p->files, p->n_files + 1, sizeof(*files));
+	if (!files)
+		return -ENOMEM;
+	p->files = files;
+	r = pool_memfd_restore(fd, &files[p->n_files]);
+	if (r < 0)
+		return r;
+	p->n_files++;
+	p->stats.held_pages += POOL_FILE_PAGES;
+	return 0;
+}
+
+/* A held slot is used again: by its bytes, whatever anybody says they are. */
+static int reclaim_held(struct pool *p, uint32_t slot)
+{
+	_Alignas(64) uint8_t page[PAGE_BYTES];
+	uint64_t hash;
+	int r;
+
+	r = pool_memfd_get(file_of(p, slot), slot % POOL_FILE_PAGES, page);
+	if (r < 0)
+		return r;
+	hash = page_hash(page);
+	r = pool_index_add(&p->index, hash, slot);
+	if (r < 0)
+		return r;
+	*slot_of(p, slot) = (struct pool_slot){.hash = hash};
+	p->stats.pages_used++;
+	p->stats.held_pages--;
+	return 0;
+}
+
+int pool_restore(struct pool *p, struct pool_member *m, const uint32_t *slots, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		uint32_t file = slots[i] / POOL_FILE_PAGES;
+		int r = 0;
+
+		if (file >= p->n_files ||
+			!pool_memfd_is_used(p->files[file], slots[i] % POOL_FILE_PAGES))
+			return -EPROTO;
+		if (slot_of(p, slots[i])->refs == 0)
+			r = reclaim_held(p, slots[i]);
+		if (r == 0)
+			r = grant(p, m, slots[i]);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+void pool_restore_end(struct pool *p)
+{
+	for (size_t i = 0; i < p->n_files; i++) {
+		struct pool_memfd *f = p->files[i];
+
+		for (uint32_t slot = 0; f->restored && slot < POOL_FILE_PAGES; slot++)
+			if (pool_memfd_is_used(f, slot) && f->slots[slot].refs == 0)
+				pool_memfd_drop(f, slot);
+		f->restored = false;
+	}
+	p->restoring = false;
+	p->stats.held_pages = 0;
 }
 
 size_t pool_files(const struct pool *p)

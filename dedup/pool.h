@@ -75,6 +75,20 @@ size_t pool_member_notify(const struct pool_member *m, const struct pool_notify 
 void pool_member_drop_notify(struct pool_member *m, size_t n);
 
 /*
+ * Files of an earlier memd-pool are taken from now on, until _end: then what nobody has claimed is
+ * freed. See DOC in pool.c.
+ */
+void pool_restore_begin(struct pool *p);
+void pool_restore_end(struct pool *p);
+/*
+ * A file that a member holds, by its descriptor (the caller's): 0 when it is one of this pool's now,
+ * or was. -ESTALE outside of a restoration, -EPERM for a file that no pool made, any errno.
+ */
+int pool_restore_file(struct pool *p, int fd);
+/* References that m says it holds. -EPROTO, -EDQUOT, ...: then m is not to be served any more. */
+int pool_restore(struct pool *p, struct pool_member *m, const uint32_t *slots, size_t n);
+
+/*
  * The files, in order; descriptors stay the pool's and are for reading only: to be sent to members.
  */
 size_t pool_files(const struct pool *p);

@@ -4,8 +4,8 @@
  * DOC: which pages, in which order, and why
  *
  * Zero pages come first: they are known by their first bytes, cost no mapping, and are dropped
- * whatever the pool says. Then pages of a pool's or the template's mapping that were written and hold
- * the old content again: back to it without a new mapping. All others are hashed and offered.
+ * whatever the pool says. Then pages of a pool mapping that were written and hold the old content
+ * again: back to it without a new mapping. All others are hashed and offered.
  *
  * KSM takes a page only after it has seen the same checksum twice. Here a page is offered at once
  * when it is new, since a comparison under the freeze decides and not the hash: a page that changes
@@ -59,7 +59,8 @@ int scan_new(struct guest_ram *ram, uint64_t mappings_max, struct scan **ret)
 	s->window_runs = WINDOW_RUNS_MIN;
 	s->nice = getpriority(PRIO_PROCESS, 0);
 	s->checksums = calloc(guest_ram_pages(ram), sizeof(*s->checksums));
-	if (!s->checksums)
+	s->files = pool_files_new();
+	if (!s->checksums || !s->files)
 		return -ENOMEM;
 	*ret = TAKE_PTR(s);
 	return 0;
@@ -70,6 +71,7 @@ void scan_free(struct scan *s)
 	if (!s)
 		return;
 	pool_client_free(s->pool);
+	pool_files_free(s->files);
 	free(s->checksums);
 	free(s);
 }
@@ -94,6 +96,44 @@ static void lose_pool(struct scan *s)
 		if (s->candidates[i].fate != SCAN_DROP)
 			s->candidates[i].fate = SCAN_LEAVE;
 	scan_set_pool(s, NULL);
+}
+
+static bool has_file(void *context, uint32_t slot)
+{
+	return pool_client_has_file(context, slot);
+}
+
+/*
+ * What is mapped of files that the pool has taken is held again. Whoever drops such a page meanwhile
+ * notes it for release, which goes out after all this.
+ */
+static int restore(struct scan *s, struct pool_client *pool)
+{
+	int r = pool_client_restore_files(pool);
+
+	for (uint64_t chunk = 0; r == 0 && chunk < guest_ram_pages(s->ram) / CHUNK_PAGES; chunk++) {
+		size_t n = guest_ram_restore_slots(s->ram, chunk, has_file, pool, s->slots);
+
+		if (n)
+			r = pool_client_restore(pool, s->slots, n);
+	}
+	return r == 0 ? pool_client_restore_end(pool) : r;
+}
+
+int scan_join_pool(struct scan *s, int fd, int pidfd)
+{
+	struct pool_client *pool;
+	int r;
+
+	scan_set_pool(s, NULL);
+	r = pool_client_new(fd, pidfd, (uint32_t)guest_ram_pages(s->ram), s->files, &pool);
+	if (r < 0)
+		return r;
+	r = restore(s, pool);
+	scan_set_pool(s, pool);
+	if (r < 0)
+		lose_pool(s);
+	return r;
 }
 
 static void send_unwanted(struct scan *s)
@@ -142,16 +182,13 @@ static bool is_private(uint64_t entry)
 	return (entry & (must | PAGEMAP_FILE)) == must;
 }
 
-/* Whether a page that was written in a file mapping holds what the file has there. */
-static bool equals_file(const struct scan *s, uint64_t page)
+static bool equals_own_slot(const struct scan *s, uint64_t page)
 {
 	uint32_t slot;
 	uint64_t offset;
-	const uint8_t *shared = guest_ram_template_page(s->ram, page);
+	const uint8_t *shared;
 	int fd;
 
-	if (shared)
-		return page_equal(guest_ram_page_ptr(s->ram, page), shared);
 	if (!s->pool || !freeze_slot_of(s->ram, page, &slot))
 		return false;
 	shared = pool_client_slot(s->pool, slot, &fd, &offset);
@@ -169,14 +206,12 @@ static void look_at_page(struct scan *s, uint64_t page, enum scanner_mode mode)
 		add(s, page, SCAN_DROP, 0);
 		return;
 	}
-	if (mode != SCANNER_SHARE)
+	if (mode != SCANNER_SHARE || !s->pool)
 		return;
-	if (equals_file(s, page)) {
+	if (equals_own_slot(s, page)) {
 		add(s, page, SCAN_RESTORE, 0);
 		return;
 	}
-	if (!s->pool)
-		return;
 	hash = page_hash(p);
 	s->stats.pages_hashed++;
 	checksum = (uint16_t)(hash >> 48) ? (uint16_t)(hash >> 48) : 1;
@@ -295,8 +330,10 @@ static size_t run_length(const struct scan *s, size_t i, size_t end)
 static bool is_too_short(
 	const struct scan *s, const struct scan_candidate *c, size_t n, size_t shortest)
 {
-	if (c->fate == SCAN_DROP) /* only in a file mapping does a hole need one of its own */
-		return shortest == SIZE_MAX && freeze_is_file(s->ram, c->page);
+	uint32_t slot;
+
+	if (c->fate == SCAN_DROP) /* only in a pool mapping does a hole need one of its own */
+		return shortest == SIZE_MAX && freeze_slot_of(s->ram, c->page, &slot);
 	return c->fate == SCAN_MAP && n < shortest;
 }
 
@@ -321,7 +358,7 @@ static bool still_holds(const struct scan *s, const struct scan_candidate *c)
 	case SCAN_DROP:
 		return page_is_zero(p);
 	case SCAN_RESTORE:
-		return equals_file(s, c->page);
+		return equals_own_slot(s, c->page);
 	case SCAN_MAP:
 		shared = pool_client_slot(s->pool, c->slot, &fd, &offset);
 		return shared && page_equal(p, shared);

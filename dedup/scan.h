@@ -29,6 +29,7 @@ struct scan_candidate {
 struct scan {
 	struct guest_ram *ram;
 	struct pool_client *pool; /* NULL: none, or none any more; owned */
+	struct pool_files *files; /* of this and of all former pools */
 	uint64_t mappings_max; /* the RAM may consist of so many */
 	/*
 	 * 16 bits of each page's last hash, 0 for never seen or mapped: 0.05 % of the RAM. A page
@@ -67,6 +68,11 @@ DEFINE_CLEANUP(struct scan *, scan_free)
  * stays.
  */
 void scan_set_pool(struct scan *s, struct pool_client *pool);
+/*
+ * Leaves the pool, joins over a connected socket (taken over) and announces what is mapped. pidfd:
+ * of this process, the caller's. On failure as scan_set_pool(NULL), with the errno of pool_client_new.
+ */
+int scan_join_pool(struct scan *s, int fd, int pidfd);
 
 /*
  * Scans pages [page, page + n), whole chunks, at most SCAN_BATCH_PAGES: drops zero pages, and with

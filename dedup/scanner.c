@@ -159,11 +159,7 @@ static void turn(struct scanner *s, const struct scanner_settings *settings)
 
 static void attach(struct scanner *s, int fd)
 {
-	struct pool_client *pool = NULL;
-
-	scan_set_pool(s->scan, NULL);
-	if (pool_client_new(fd, s->own_pidfd, (uint32_t)guest_ram_pages(s->ram), &pool) == 0)
-		scan_set_pool(s->scan, pool);
+	(void)scan_join_pool(s->scan, fd, s->own_pidfd); /* memd sees, and connects us again */
 	/* To the new pool every page is new. */
 	memset(s->scan->checksums, 0, guest_ram_pages(s->ram) * sizeof(*s->scan->checksums));
 }

@@ -11,7 +11,6 @@
 #include <string.h>
 #include <sys/eventfd.h>
 
-#include "kvm-glue/pci-internal.h"
 #include "memd/base/overflow.h"
 
 /* Configuration space of a type 0 function (PCI Local Bus 3.0, 6.1). */
@@ -52,6 +51,16 @@ enum {
 		1, /* reset control of Intel's south bridges: a byte inside the address register */
 	PORT_DATA = 4,
 	RESET_CPU = 1 << 2,
+};
+
+struct pci_bus {
+	struct machine *machine;
+	struct bus_range *ports;
+	pthread_mutex_t
+		lock; /* what follows, and the configuration bytes and BARs of all functions */
+	uint32_t address; /* CONFIG_ADDRESS */
+	struct pci_function *functions[PCI_SLOTS]; /* published ones */
+	struct pci_function bridge;
 };
 
 static uint16_t get16(const uint8_t *p)
@@ -110,7 +119,10 @@ static void msix_vector_update(struct pci_function *f, struct pci_msix_vector *v
 	}
 }
 
-void pci_interrupts_configured(struct pci_function *f)
+/*
+ * The guest wrote the capability's message control, or the command register; PCI bus's lock held.
+ */
+static void interrupts_configured(struct pci_function *f)
 {
 	uint16_t control = 0;
 
@@ -129,7 +141,8 @@ void pci_interrupts_configured(struct pci_function *f)
 	pthread_mutex_unlock(&f->msix_lock);
 }
 
-void pci_bar_configured(struct pci_function *f)
+/* Places the BAR where command and BAR registers say; PCI bus's lock held. */
+static void bar_configured(struct pci_function *f)
 {
 	uint64_t gpa = get32(f->config + CFG_BAR0);
 	struct bus *mmio = f->bus->machine->bus;
@@ -173,8 +186,8 @@ static void function_write(
 
 		f->config[i] = (uint8_t)((f->config[i] & ~mask) | (data[i - offset] & mask));
 	}
-	pci_interrupts_configured(f);
-	pci_bar_configured(f);
+	interrupts_configured(f);
+	bar_configured(f);
 	if (f->ops->config_written)
 		f->ops->config_written(f, offset, size);
 }

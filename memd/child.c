@@ -131,11 +131,11 @@ static int watch(struct child *c, sd_event *event)
 	int r;
 
 	r = sd_event_add_io(event, &c->exit_source, c->pidfd, EPOLLIN, on_exit_event, c);
-	/* What it said before it ended, its reason above all, is heard first. */
+	/* After what it said last on its connection, which is the reason. */
 	if (r >= 0)
-		r = sd_event_source_set_priority(c->exit_source, SD_EVENT_PRIORITY_NORMAL + 10);
+		r = sd_event_source_set_priority(c->exit_source, SD_EVENT_PRIORITY_NORMAL + 1);
 	if (r < 0 || c->error_fd < 0)
-		return r;
+		return r < 0 ? r : 0;
 	return sd_event_add_io(event, &c->error_source, c->error_fd, EPOLLIN, on_error_text, c);
 }
 
@@ -164,6 +164,9 @@ int child_spawn(struct child *c, sd_event *event, const struct spawn_request *re
 	r = pid_path ? write_pid_file(pid_path, c->pid) : 0;
 	if (r == 0)
 		r = watch(c, event);
+	if (r == 0)
+		r = spawn_release(&spawned);
+	cleanup_closep(&spawned.go_fd);
 	if (r < 0) {
 		child_signal(c, SIGKILL);
 		waitpid(c->pid, NULL, 0);
@@ -173,29 +176,50 @@ int child_spawn(struct child *c, sd_event *event, const struct spawn_request *re
 	return 0;
 }
 
-int child_adopt(struct child *c, sd_event *event, const char *pid_path,
-	void (*ended)(void *context, int code, const char *reason), void *context, struct error *e)
+/* The process that a pid file names, if it lives: -ESRCH if not. */
+static int find_process(const char *pid_path, pid_t *ret_pid, int *ret_pidfd, struct error *e)
 {
 	_cleanup_free_ char *text = NULL;
-	struct child fresh = CHILD_INIT;
+	_cleanup_close_ int pidfd = -1;
 	uint64_t expected, start_time;
 	int pid, r;
 
 	r = fd_read_file_at(AT_FDCWD, pid_path, STAT_MAX_BYTES, &text, NULL);
 	if (r < 0)
-		return error_set(e, r, "cannot read %s: %s", pid_path, strerror(-r));
+		return error_set(
+			e, r == -ENOENT ? -ESRCH : r, "cannot read %s: %s", pid_path, strerror(-r));
+	/* One that was never released to run has left an empty file at most. */
 	if (sscanf(text, "%d %" SCNu64, &pid, &expected) != 2 || pid <= 1)
-		return error_set(e, -EPROTO, "%s holds no process number", pid_path);
-	fresh.pid = pid;
+		return error_set(e, -ESRCH, "%s holds no process number", pid_path);
+	pidfd = fd_pidfd_open(pid);
+	r = pidfd < 0 ? pidfd : read_start_time(pid, &start_time);
+	if (r < 0 || start_time != expected || fd_pidfd_ended(pidfd))
+		return error_set(e, -ESRCH, "process %d of %s is gone", pid, pid_path);
+	*ret_pid = pid;
+	*ret_pidfd = TAKE_FD(pidfd);
+	return 0;
+}
+
+pid_t child_find(const char *pid_path)
+{
+	_cleanup_close_ int pidfd = -1;
+	pid_t pid;
+
+	return find_process(pid_path, &pid, &pidfd, NULL) == 0 ? pid : 0;
+}
+
+int child_adopt(struct child *c, sd_event *event, const char *pid_path,
+	void (*ended)(void *context, int code, const char *reason), void *context, struct error *e)
+{
+	struct child fresh = CHILD_INIT;
+	int r;
+
 	fresh.adopted = true;
 	fresh.ended = ended;
 	fresh.context = context;
-	fresh.pidfd = fd_pidfd_open(pid);
-	r = fresh.pidfd < 0 ? fresh.pidfd : read_start_time(pid, &start_time);
-	if (r < 0 || start_time != expected) {
-		cleanup_closep(&fresh.pidfd);
-		return error_set(e, -ESRCH, "process %d of %s is gone", pid, pid_path);
-	}
+	r = find_process(pid_path, &fresh.pid, &fresh.pidfd, e);
+	if (r < 0)
+		return r;
 	fresh.pid_path = strdup(pid_path);
 	*c = fresh;
 	r = fresh.pid_path ? watch(c, event) : -ENOMEM;

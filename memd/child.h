@@ -41,6 +41,8 @@ int child_spawn(struct child *c, sd_event *event, const struct spawn_request *re
 /* Takes over the process that pid_path names. -ESRCH when it is not there any more. */
 int child_adopt(struct child *c, sd_event *event, const char *pid_path,
 	void (*ended)(void *context, int code, const char *reason), void *context, struct error *e);
+/* The process that pid_path names, 0 when it does not live. */
+pid_t child_find(const char *pid_path);
 /* Nothing when there is none. */
 void child_signal(const struct child *c, int signal);
 /* Stops watching; the process lives on, and so does its pid file. */

@@ -5,25 +5,24 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
+#include "memd/base/fd.h"
+#include "memd/base/units.h"
 #include "memd/guest.h"
 
 static void print_settings(FILE *f, const struct guest *g)
 {
 	const struct guest_config *c = &g->config;
 
-	fprintf(f, "[Guest]\nMemory=%" PRIu64 "\nVCpus=%" PRIu32 "\n", c->memory_bytes,
-		c->n_vcpus);
-	if (c->kernel)
-		fprintf(f, "Kernel=%s\n", c->kernel);
-	if (c->snapshot)
-		fprintf(f, "Snapshot=%s\n", c->snapshot);
+	fprintf(f, "[Guest]\nMemory=%" PRIu64 "\nVCpus=%" PRIu32 "\nKernel=%s\n", c->memory_bytes,
+		c->n_vcpus, c->kernel);
 	if (c->initrd)
 		fprintf(f, "Initrd=%s\n", c->initrd);
 	if (c->command_line)
 		fprintf(f, "CommandLine=%s\n", c->command_line);
-	if (c->cpu_features)
-		fprintf(f, "CpuFeatures=%s\n", c->cpu_features);
 	fprintf(f, "MemoryMin=%" PRIu64 "\nMemoryMax=%" PRIu64 "\nShares=%" PRIu32 "\n",
 		g->min_bytes, g->max_bytes, c->shares);
 	if (c->share_group)
@@ -33,23 +32,63 @@ static void print_settings(FILE *f, const struct guest *g)
 	fputs(g->devices, f);
 }
 
-int guest_save_settings(const struct guest *g)
+/* The file is there as a whole, or as it was. */
+static int write_whole(const char *path, const char *text)
 {
 	_cleanup_fclose_ FILE *f = NULL;
 	_cleanup_free_ char *temporary = NULL;
 	int r = 0;
 
-	if (asprintf(&temporary, "%s.new", g->settings_path) < 0) {
+	if (asprintf(&temporary, "%s.new", path) < 0) {
 		temporary = NULL;
 		return -ENOMEM;
 	}
 	f = fopen(temporary, "we");
 	if (!f)
 		return -errno;
-	print_settings(f, g);
-	if (fflush(f) != 0 || rename(temporary, g->settings_path) < 0)
+	if (fputs(text, f) < 0 || fflush(f) != 0 || rename(temporary, path) < 0)
 		r = -errno;
 	if (r < 0)
 		unlink(temporary);
 	return r;
+}
+
+int guest_save_settings(const struct guest *g)
+{
+	_cleanup_free_ char *text = NULL;
+	size_t size;
+	FILE *f = open_memstream(&text, &size);
+
+	if (!f)
+		return -ENOMEM;
+	print_settings(f, g);
+	return fclose(f) == 0 ? write_whole(g->settings_path, text) : -ENOMEM;
+}
+
+int guest_save_target(const struct guest *g)
+{
+	_cleanup_free_ char *text = NULL;
+
+	if (!g->fixed_bytes)
+		return unlink(g->target_path) < 0 && errno != ENOENT ? -errno : 0;
+	if (asprintf(&text, "%" PRIu64 "\n", g->fixed_bytes) < 0) {
+		text = NULL;
+		return -ENOMEM;
+	}
+	return write_whole(g->target_path, text);
+}
+
+void guest_load_target(struct guest *g)
+{
+	_cleanup_free_ char *text = NULL;
+	uint64_t bytes;
+
+	if (fd_read_file_at(AT_FDCWD, g->target_path, 64, &text, NULL) < 0)
+		return;
+	text[strcspn(text, "\n")] = '\0';
+	if (units_parse_bytes(text, &bytes, NULL) < 0 || bytes < g->min_bytes ||
+		bytes > g->max_bytes)
+		return;
+	g->fixed_bytes = g->target_bytes = bytes;
+	snprintf(g->target_reason, sizeof(g->target_reason), "set by the operator");
 }

@@ -17,7 +17,6 @@
 #include "memd/base/units.h"
 #include "memd/guest-devices.h"
 #include "memd/guest-internal.h"
-#include "memd/template.h"
 
 #define START_TIMEOUT_US (60 * US_PER_S)
 #define QUIT_TIMEOUT_US	 (3 * US_PER_S)
@@ -60,15 +59,15 @@ int guest_new(const struct guest_environment *environment, uint64_t id, const ch
 	snprintf(g->name, sizeof(g->name), "%s", name);
 	g->socket_path = runtime_path(g, "sock");
 	g->settings_path = runtime_path(g, "guest");
+	g->target_path = runtime_path(g, "target");
 	g->pid_path = runtime_path(g, "pid");
 	g->console_path = config->console ? strdup(config->console) : runtime_path(g, "console");
-	if (!g->socket_path || !g->settings_path || !g->pid_path || !g->console_path)
+	if (!g->socket_path || !g->settings_path || !g->target_path || !g->pid_path ||
+		!g->console_path)
 		return -ENOMEM;
 	r = guest_devices_text(config, &g->devices, NULL);
 	if (r < 0)
 		return r;
-	if (config->snapshot) /* the balloon's target comes with it: unknown, so sent again */
-		g->balloon_target_bytes = UINT64_MAX;
 	g->min_bytes = guest_config_min_bytes(config);
 	g->max_bytes = guest_config_max_bytes(config);
 	g->config = *config;
@@ -92,7 +91,6 @@ void guest_free(struct guest *g)
 	sample_process_unref(g->process);
 	kernel_sample_done(&g->sample.kernel);
 	reclaim_done(&g->reclaim);
-	template_release(g->template, g);
 	cgroup_free(g->cgroup);
 	guest_config_done(&g->config);
 	free(g->bus);
@@ -100,6 +98,7 @@ void guest_free(struct guest *g)
 	free(g->devices);
 	free(g->socket_path);
 	free(g->settings_path);
+	free(g->target_path);
 	free(g->pid_path);
 	free(g);
 }
@@ -151,6 +150,13 @@ static int on_start_timeout(sd_event_source *source, uint64_t usec, void *userda
 {
 	struct guest *g = userdata;
 
+	/* One that ran before this memd did is not ours to judge: somebody may have stopped it. */
+	if (g->child.adopted) {
+		log_warning("guest %s: its memd-vmm (process %d) does not say anything; left alone",
+			g->name, (int)g->child.pid);
+		return 0;
+	}
+
 	snprintf(g->child.error_text, sizeof(g->child.error_text),
 		"memd-vmm did not start the guest within %d s", (int)(START_TIMEOUT_US / US_PER_S));
 	child_signal(&g->child, SIGKILL);
@@ -172,8 +178,18 @@ static void remove_files(struct guest *g)
 {
 	unlink(g->socket_path);
 	unlink(g->settings_path);
+	unlink(g->target_path);
 	if (g->cgroup && cgroup_remove(g->cgroup) < 0)
 		log_warning("guest %s: cannot remove its cgroup", g->name);
+}
+
+void guest_remove_traces(struct guest *g)
+{
+	if (!g->cgroup && g->environment->cgroup_mode != CGROUP_NONE)
+		(void)cgroup_open(g->environment->cgroup_mode, g->environment->cgroup, g->name,
+			&g->cgroup, NULL);
+	remove_files(g);
+	unlink(g->pid_path);
 }
 
 static void on_ended(void *context, int code, const char *reason)
@@ -218,6 +234,8 @@ static void on_hello(void *context, const struct vmm_hello *hello)
 		return;
 	}
 	g->greeted = true;
+	if (g->child.adopted)
+		g->timer = sd_event_source_disable_unref(g->timer);
 	g->environment->connected(g);
 	guest_enter_state(g, (enum guest_state)hello->state, "");
 }
@@ -263,6 +281,14 @@ static void on_closed(void *context, int error)
 	struct guest *g = context;
 
 	guest_disconnect(g);
+	if (error == -EPROTONOSUPPORT && g->child.adopted) {
+		g->timer = sd_event_source_disable_unref(g->timer);
+		log_warning("guest %s: its memd-vmm is of a version that this memd does not speak "
+			    "with; "
+			    "it runs on as it is, `memctl stop %s` ends it",
+			g->name, g->name);
+		return;
+	}
 	if (error)
 		log_warning("guest %s: memd-vmm broke the protocol: %s", g->name, strerror(-error));
 	if (error || set_timer(g, QUIT_TIMEOUT_US, on_quit_timeout) < 0)
@@ -315,7 +341,7 @@ static int make_cgroup(struct guest *g, int *ret_procs_fd, struct error *e)
 	return 0;
 }
 
-#define ARGUMENTS_MAX (32 + 2 * GUEST_DEVICES_MAX)
+#define ARGUMENTS_MAX (24 + 2 * GUEST_DEVICES_MAX)
 
 struct arguments {
 	char *argv[ARGUMENTS_MAX + 1];
@@ -347,18 +373,11 @@ static int make_arguments(const struct guest *g, struct arguments *a, struct err
 	add(a, "--name", g->name);
 	add(a, "--memory", a->memory);
 	add(a, "--vcpus", a->vcpus);
-	if (g->config.snapshot) {
-		add(a, "--snapshot", g->config.snapshot);
-		add(a, "--template-fd", "5");
-	} else {
-		add(a, "--kernel", g->config.kernel);
-		if (g->config.initrd)
-			add(a, "--initrd", g->config.initrd);
-		if (g->config.command_line)
-			add(a, "--cmdline", g->config.command_line);
-		if (g->config.cpu_features)
-			add(a, "--cpu-features", g->config.cpu_features);
-	}
+	add(a, "--kernel", g->config.kernel);
+	if (g->config.initrd)
+		add(a, "--initrd", g->config.initrd);
+	if (g->config.command_line)
+		add(a, "--cmdline", g->config.command_line);
 	add(a, "--console", g->console_path);
 	add(a, "--console-max", CONSOLE_MAX);
 	for (size_t i = 0; i < a->devices.n; i++)
@@ -392,7 +411,6 @@ static int launch(struct guest *g, struct error *e)
 	request.argv = arguments.argv;
 	request.socket_fd = socket_fd;
 	request.procs_fd = procs_fd;
-	request.template_fd = g->template ? template_fd(g->template) : 0;
 	r = child_spawn(&g->child, g->environment->event, &request, g->pid_path, on_ended, g, e);
 	guest_devices_done(&arguments.devices);
 	if (r < 0)
@@ -405,45 +423,10 @@ static int launch(struct guest *g, struct error *e)
 	return r;
 }
 
-/* The end of a guest that never had a process. */
-static void fail_start(struct guest *g, const char *reason)
-{
-	tell_start_failed(g, reason);
-	remove_files(g);
-	guest_set_state(g, GUEST_FAILED, reason);
-	g->environment->gone(g);
-}
-
-static void on_template_ready(void *context, int result, const struct error *why)
-{
-	struct guest *g = context;
-	struct error e = {0};
-
-	if (result < 0) {
-		g->template = NULL;
-		e = *why;
-		error_prefix(&e, "snapshot %s/ram", g->config.snapshot);
-	} else if (g->stopping != GUEST_STAYS) {
-		result = error_set(&e, -ECANCELED, "it was stopped before its snapshot was loaded");
-	} else {
-		result = launch(g, &e);
-	}
-	if (result < 0)
-		fail_start(g, e.text[0] ? e.text : strerror(-result));
-}
-
 int guest_launch(struct guest *g, struct refusal *refusal)
 {
-	int r = TEMPLATE_LOADED;
+	int r = launch(g, &refusal->error);
 
-	if (g->config.snapshot)
-		r = template_acquire(g->environment->templates, g->config.snapshot,
-			g->config.memory_bytes, on_template_ready, g, &g->template,
-			&refusal->error);
-	if (r == 0)
-		return 0; /* launched when it is loaded */
-	if (r > 0)
-		r = launch(g, &refusal->error);
 	if (r < 0) {
 		refusal->kind = REFUSAL_START_FAILED;
 		error_set(&refusal->error, r, "%s", strerror(-r));
@@ -465,6 +448,7 @@ int guest_adopt(struct guest *g, struct error *e)
 		if (r < 0)
 			log_warning("guest %s: runs without its memory cgroup", g->name);
 	}
+	guest_load_target(g);
 	return connect_vmm(g, e);
 }
 

@@ -42,8 +42,6 @@ enum guest_state {
 const char *guest_state_name(enum guest_state state);
 
 struct guest;
-struct template;
-struct template_store;
 struct guest_command;
 struct pageout;
 
@@ -51,7 +49,6 @@ struct pageout;
 struct guest_environment {
 	sd_event *event;
 	struct worker *sampler;
-	struct template_store *templates;
 	const char *runtime_dir; /* runtime_dir/guest exists */
 	const char *vmm_path;
 	enum cgroup_mode cgroup_mode;
@@ -100,13 +97,13 @@ struct guest {
 	char *devices; /* those of the configuration, one a line, for people */
 	char *socket_path;
 	char *settings_path;
+	char *target_path;
 	char *pid_path;
 	struct cgroup *cgroup;
 
 	enum guest_state state;
 	char state_reason[VMM_REASON_MAX];
 	struct child child;
-	struct template *template; /* of a clone; NULL: none, or one that a former memd loaded */
 	struct vmm_link *link; /* NULL: not connected */
 	bool greeted; /* HELLO has come */
 	struct sample_process *process; /* since HELLO */
@@ -168,19 +165,14 @@ void guest_free(struct guest *g);
 int guest_launch(struct guest *g, struct refusal *refusal);
 /* Takes over the memd-vmm that a former memd left. Negative errno. */
 int guest_adopt(struct guest *g, struct error *e);
-/*
- * guest-snapshot.c: takes a snapshot into a directory, which is made; done is called when it is on
- * disk, or has failed and nothing of it is left. Negative errno: neither begun nor called.
- */
-int guest_snapshot(struct guest *g, const char *directory, guest_done_fn done, void *context,
-	struct refusal *refusal);
-/*
- * Fills in what a guest with Snapshot= takes from there: memory, vCPUs, trust group. -EINVAL when
- * the configuration wants something else, or the errors of reading the snapshot's settings.
- */
-int guest_snapshot_complete(struct guest_config *c, struct error *e);
 /* Writes the settings that guest_adopt's caller reads again. */
 int guest_save_settings(const struct guest *g);
+/* Writes the operator's target, which guest_adopt reads again. */
+int guest_save_target(const struct guest *g);
+/* Of guest_adopt. */
+void guest_load_target(struct guest *g);
+/* Removes what a guest whose process is gone has left: its files and its cgroup. */
+void guest_remove_traces(struct guest *g);
 
 /* done is called when the guest runs, or has failed to start: at once when that is so. */
 int guest_wait_started(struct guest *g, guest_done_fn done, void *context);

@@ -1,11 +1,15 @@
 /* The manager's configuration: read, checked as a whole, and only then used. */
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <systemd/sd-daemon.h>
 
+#include "memd/base/clock.h"
 #include "memd/base/log.h"
 #include "memd/base/procfs.h"
 #include "memd/base/units.h"
 #include "memd/manager.h"
+#include "memd/metrics-server.h"
 
 #define CONFIG_PATH_DEFAULT "/etc/memd/memd.conf"
 
@@ -76,6 +80,25 @@ static void use_config(struct manager *m, struct host_config *config, struct pol
 	decide_show_policy(m);
 }
 
+/* Metrics are for looking: memd does its work without, too. */
+void manager_open_metrics(struct manager *m)
+{
+	_cleanup_free_ char *path = NULL;
+	struct error e = {0};
+
+	metrics_server_free(m->metrics);
+	m->metrics = NULL;
+	if (!m->config.metrics_socket && !m->config.metrics_http_port)
+		return;
+	if (asprintf(&path, "%s/metrics.sock", m->options.runtime_dir) < 0) {
+		path = NULL;
+		return;
+	}
+	if (metrics_server_new(m, m->event, m->config.metrics_socket ? path : NULL,
+		    m->config.metrics_http_port, &m->metrics, &e) < 0)
+		log_error("no metrics: %s", e.text);
+}
+
 /* A new configuration whose policy is being opened. */
 struct reload {
 	struct host_config config;
@@ -96,6 +119,7 @@ static void reload_free(struct reload *l)
 static void use_reload(struct manager *m, struct reload *l)
 {
 	use_config(m, &l->config, TAKE_PTR(l->policy));
+	manager_open_metrics(m);
 	for (size_t i = 0; i < m->n_guests; i++)
 		tick_send_scan(m, m->guests[i]);
 	log_notice("configuration read again: budget %s, policy %s", UNITS_BYTES(m->budget_bytes),
@@ -111,6 +135,7 @@ static void end_reload(struct manager *m, int result, const char *why)
 		use_reload(m, l);
 	else
 		error_set(&refusal.error, result, "the former configuration stays: %s", why);
+	sd_notify(0, "READY=1");
 	l->done(l->context, result, &refusal);
 	reload_free(l);
 }
@@ -142,10 +167,13 @@ int manager_reload(struct manager *m, guest_done_fn done, void *context, struct 
 		return -ENOMEM;
 	l->done = done;
 	l->context = context;
+	/* What Type=notify-reload waits for; other types take it as news. */
+	sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64, clock_monotonic_us());
 	r = load_config(m, &l->config, &refusal->error);
 	if (r == 0)
 		r = open_policy(m, &l->config, &decide_ops, &l->policy, &refusal->error);
 	if (r < 0) {
+		sd_notify(0, "READY=1");
 		reload_free(l);
 		refusal->kind = REFUSAL_BAD_SETTING;
 		error_prefix(&refusal->error, "the former configuration stays");

@@ -18,7 +18,7 @@
 #include "memd/base/units.h"
 #include "memd/bus.h"
 #include "memd/guest-internal.h"
-#include "memd/template.h"
+#include "memd/metrics-server.h"
 
 /* What a memd-vmm takes beside the guest's RAM, for admission: measured 3 to 6 MiB. */
 #define GUEST_OVERHEAD_BYTES (8 * MIB)
@@ -38,8 +38,40 @@ static void on_group_sampled(void *context)
 	tick_arrived(context);
 }
 
+/* "12,13": every process that may map pages of the group. */
+static char *list_members(const struct manager *m, const struct pool_group *group)
+{
+	_cleanup_free_ char *text = NULL;
+	size_t size;
+	FILE *f = open_memstream(&text, &size);
+	const char *comma = "";
+
+	if (!f)
+		return NULL;
+	for (size_t i = 0; i < m->n_guests; i++)
+		if (m->guests[i]->group == group && m->guests[i]->child.pid) {
+			fprintf(f, "%s%d", comma, (int)m->guests[i]->child.pid);
+			comma = ",";
+		}
+	for (size_t i = 0; i < m->n_strays; i++) {
+		fprintf(f, "%s%d", comma, (int)m->strays[i]);
+		comma = ",";
+	}
+	return fclose(f) == 0 ? TAKE_PTR(text) : NULL;
+}
+
+int manager_start_pool(struct manager *m, struct pool_group *group, struct error *e)
+{
+	_cleanup_free_ char *members = NULL;
+
+	if (pool_group_is_up(group))
+		return 0;
+	members = list_members(m, group);
+	return members ? pool_group_start(group, members, e) : -ENOMEM;
+}
+
 /* The group that the guest belongs to, made when it is the first. */
-static int join_group(struct manager *m, struct guest *g, struct error *e)
+static int join_group(struct manager *m, struct guest *g)
 {
 	_cleanup_free_ char *own = NULL;
 	const char *name = g->config.share_group;
@@ -66,9 +98,7 @@ static int join_group(struct manager *m, struct guest *g, struct error *e)
 	}
 	group->n_guests++;
 	g->group = group;
-	if (m->config.share_mode != CONFIG_SHARE_SHARE)
-		return 0;
-	return pool_group_start(group, e);
+	return 0;
 }
 
 static void leave_group(struct manager *m, struct guest *g, enum pool_group_end end)
@@ -184,8 +214,6 @@ static int read_settings(struct manager *m, const char *name, const struct confi
 			"there is no %s; write it, or give at least Memory= and Kernel=", path);
 	for (size_t i = 0; r == 0 && i < n_settings; i++)
 		r = guest_config_set(ret, settings[i].key, settings[i].value, &refusal->error);
-	if (r == 0 && ret->snapshot)
-		r = guest_snapshot_complete(ret, &refusal->error);
 	return r == 0 ? guest_config_check(ret, &refusal->error) : r;
 }
 
@@ -198,7 +226,9 @@ static int start_guest(struct manager *m, const char *name, struct guest_config 
 	r = guest_new(&m->environment, ++m->last_id, name, config, &g);
 	if (r < 0)
 		return r;
-	r = join_group(m, g, &refusal->error);
+	r = join_group(m, g);
+	if (r == 0 && m->config.share_mode == CONFIG_SHARE_SHARE)
+		r = manager_start_pool(m, g->group, &refusal->error);
 	if (r == 0)
 		r = guest_launch(g, refusal);
 	if (r == 0) {
@@ -269,11 +299,33 @@ int manager_set_target(struct manager *m, struct guest *g, uint64_t bytes, struc
 	log_notice("guest %s: target %s by the operator", g->name,
 		bytes ? UNITS_BYTES(bytes) : "automatic again,");
 	g->fixed_bytes = bytes;
+	if (guest_save_target(g) < 0)
+		log_warning("guest %s: its target will be forgotten when memd ends", g->name);
 	if (bytes) {
 		g->target_bytes = bytes;
 		snprintf(g->target_reason, sizeof(g->target_reason), "set by the operator");
 	}
 	return 0;
+}
+
+/* A memd-vmm that runs and cannot be adopted: it is left alone, and no page that it may map is reused. */
+static void note_stray(struct manager *m, const char *name)
+{
+	_cleanup_free_ char *path = NULL;
+	pid_t pid, *strays;
+
+	if (asprintf(&path, "%s/guest/%s.pid", m->options.runtime_dir, name) < 0) {
+		path = NULL;
+		return;
+	}
+	pid = child_find(path);
+	strays = pid ? reallocarray(m->strays, m->n_strays + 1, sizeof(*strays)) : NULL;
+	if (!strays)
+		return;
+	m->strays = strays;
+	strays[m->n_strays++] = pid;
+	log_warning("guest %s: process %d runs on without memd; `kill %d` ends it", name, (int)pid,
+		(int)pid);
 }
 
 static void adopt_guest(struct manager *m, const char *name)
@@ -296,15 +348,18 @@ static void adopt_guest(struct manager *m, const char *name)
 	if (r == 0)
 		r = guest_adopt(g, &e);
 	if (r == 0)
-		r = join_group(m, g, &e);
+		r = join_group(m, g); /* its pool is looked for when all are adopted */
 	if (r == 0)
 		r = add_guest(m, g);
 	guest_config_done(&config);
 	if (r < 0) {
 		log_warning("cannot adopt guest %s: %s", name, e.text[0] ? e.text : strerror(-r));
+		if (g && r == -ESRCH)
+			guest_remove_traces(g);
 		if (g)
-			leave_group(m, g, POOL_GROUP_STOP);
+			leave_group(m, g, POOL_GROUP_KEEP);
 		guest_free(g);
+		note_stray(m, name);
 		return;
 	}
 	log_notice("guest %s: adopted, process %d", name, (int)g->child.pid);
@@ -390,6 +445,16 @@ static void on_reloaded(void *context, int result, const struct refusal *refusal
 		log_error("%s", refusal->error.text);
 }
 
+/* An upgrade: whoever started us starts the new program, which finds the guests. */
+static int on_restart_signal(
+	sd_event_source *source, const struct signalfd_siginfo *info, void *userdata)
+{
+	struct manager *m = userdata;
+
+	log_notice("ending, to be started again; %zu guests run on", m->n_guests);
+	return sd_event_exit(m->event, MANAGER_EXIT_RESTART);
+}
+
 static int on_reload_signal(
 	sd_event_source *source, const struct signalfd_siginfo *info, void *userdata)
 {
@@ -410,6 +475,7 @@ static int watch_signals(struct manager *m)
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGUSR2);
 	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
 		return -errno;
 	r = sd_event_add_signal(m->event, NULL, SIGTERM, on_exit_signal, m);
@@ -417,6 +483,8 @@ static int watch_signals(struct manager *m)
 		r = sd_event_add_signal(m->event, NULL, SIGINT, on_exit_signal, m);
 	if (r >= 0)
 		r = sd_event_add_signal(m->event, NULL, SIGHUP, on_reload_signal, m);
+	if (r >= 0)
+		r = sd_event_add_signal(m->event, NULL, SIGUSR2, on_restart_signal, m);
 	return r;
 }
 
@@ -472,8 +540,6 @@ static int set_up(struct manager *m, struct error *e)
 	if (r >= 0)
 		r = start_workers(m);
 	if (r >= 0)
-		r = template_store_new(m->event, &m->templates);
-	if (r >= 0)
 		r = watch_self(m);
 	if (r >= 0)
 		r = wall_init(m, e);
@@ -484,7 +550,6 @@ static int set_up(struct manager *m, struct error *e)
 	m->environment = (struct guest_environment){
 		.event = m->event,
 		.sampler = m->sampler,
-		.templates = m->templates,
 		.runtime_dir = m->options.runtime_dir,
 		.vmm_path = m->vmm_path,
 		.cgroup_mode = m->wall.mode,
@@ -515,6 +580,7 @@ int manager_new(const struct manager_options *options, struct manager **ret, str
 		run_guests = NULL;
 		return -ENOMEM;
 	}
+	manager_open_metrics(m);
 	for_each_name(m, run_guests, ".sock", adopt_guest);
 	for_each_name(m, m->options.guests_dir, ".guest", autostart_guest);
 	log_notice("memd %s: budget %s of %s, policy %s, cgroups %s", MEMD_VERSION,
@@ -528,6 +594,8 @@ int manager_run(struct manager *m)
 {
 	/* Without the right to it memd is as fast as its neighbours. */
 	(void)setpriority(PRIO_PROCESS, 0, NICE_LEVEL);
+	/* Where a watchdog is asked for, a loop that hangs is ended and started again. */
+	(void)sd_event_set_watchdog(m->event, 1);
 	sd_notify(0, "READY=1");
 	return sd_event_loop(m->event);
 }
@@ -548,9 +616,10 @@ void manager_free(struct manager *m)
 	while (m->n_guests > 0)
 		remove_guest(m, m->guests[m->n_guests - 1], end);
 	free(m->guests);
-	template_store_free(m->templates);
+	free(m->strays);
 	sample_process_unref(m->own_process);
 	wall_done(m);
+	metrics_server_free(m->metrics);
 	bus_close(m->bus);
 	policy_run_free(m->policy);
 	host_config_done(&m->config);

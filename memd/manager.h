@@ -46,7 +46,6 @@ struct host_figures {
 	uint64_t peak_used_bytes;
 	uint64_t guest_private_bytes;
 	uint64_t pool_bytes;
-	uint64_t template_bytes;
 	uint64_t swap_occupied_bytes;
 	uint64_t swap_used_bytes;
 	uint64_t overhead_bytes;
@@ -95,6 +94,7 @@ struct manager {
 	struct manager_options options;
 	sd_event *event;
 	struct bus *bus;
+	struct metrics_server *metrics; /* NULL: none, or none could be had */
 	struct host_config config;
 	char *vmm_path, *pool_path;
 	uint64_t memory_total_bytes;
@@ -104,7 +104,8 @@ struct manager {
 	size_t n_guests;
 	uint64_t last_id;
 	struct pool_group *groups;
-	struct template_store *templates;
+	pid_t *strays; /* memd-vmm that run and could not be adopted: nobody knows what they map */
+	size_t n_strays;
 	struct worker *sampler; /* reads figures */
 	struct worker *pager; /* pages out */
 	struct worker *limiter; /* sets limits */
@@ -127,6 +128,7 @@ struct manager {
 	struct wall wall;
 
 	struct host_figures figures;
+	char status[96]; /* as last told to the service manager */
 	bool exiting;
 };
 
@@ -139,7 +141,9 @@ int manager_new(const struct manager_options *options, struct manager **ret, str
 /* Guests that are left (KeepGuests=yes, or a second signal) live on. NULL is allowed. */
 void manager_free(struct manager *m);
 DEFINE_CLEANUP(struct manager *, manager_free)
-/* Until SIGTERM or SIGINT, and the guests have stopped. */
+/* What manager_run returns after SIGUSR2: to be started again, guests run on. EX_TEMPFAIL. */
+#define MANAGER_EXIT_RESTART 75
+/* Until SIGTERM or SIGINT, and the guests have stopped: 0; or SIGUSR2, see above. Negative errno. */
 int manager_run(struct manager *m);
 /* As on SIGTERM. */
 void manager_exit(struct manager *m);
@@ -158,6 +162,8 @@ int manager_start_guest(struct manager *m, const char *name, const struct config
 	struct refusal *refusal);
 /* The operator's target, 0 for automatic again. BELOW_FLOOR, ABOVE_CONFIGURED, NOT_RUNNING. */
 int manager_set_target(struct manager *m, struct guest *g, uint64_t bytes, struct refusal *refusal);
+/* Starts the memd-pool of the guest's group unless it runs. */
+int manager_start_pool(struct manager *m, struct pool_group *group, struct error *e);
 /*
  * Reads the configuration again; the last good one is kept on failure. 0: done is called, at once or
  * when the policy has opened. Refusals: BAD_SETTING, BUSY (another reload is under way), then done
@@ -171,6 +177,8 @@ void manager_policy_opened(void *context, int result, const char *why);
 void manager_reload_cancel(struct manager *m);
 /* Reads the configuration and opens the policy, without doing anything: --check. */
 int manager_check(const struct manager_options *options, struct error *e);
+/* Of manager_new and manager_reload: what [Metrics] says; a failure is logged. */
+void manager_open_metrics(struct manager *m);
 /* Of manager_new. */
 int manager_first_config(struct manager *m, struct error *e);
 

@@ -19,7 +19,8 @@ static const char usage[] =
 	"  --check              reads the configuration, says what is wrong with it, and ends\n"
 	"  --help, --version\n"
 	"\n"
-	"SIGHUP reads the configuration again. SIGTERM stops the guests (KeepGuests=no) and ends.\n"
+	"SIGHUP reads the configuration again. SIGTERM stops the guests (KeepGuests=no) and ends. SIGUSR2\n"
+	"ends with exit code 75 and leaves the guests to the next memd, for upgrades.\n"
 	"MEMD_LOG=debug says more.\n";
 
 enum option_id {
@@ -109,7 +110,7 @@ static int run(const struct manager_options *options)
 		log_error("ended: %s", strerror(-r));
 		return EXIT_FAILED;
 	}
-	return EXIT_OK;
+	return r;
 }
 
 int main(int argc, char *argv[])

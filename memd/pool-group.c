@@ -99,14 +99,18 @@ static void on_ended(void *context, int code, const char *reason)
 {
 	struct pool_group *g = context;
 
-	log_warning(
-		"pool of group %s: %s; its members keep what they have mapped", g->name, reason);
+	log_warning("pool of group %s: %s; its members keep what they have mapped, and announce it "
+		    "to the "
+		    "next",
+		g->name, reason);
 	disconnect(g);
 }
 
-static int start_process(struct pool_group *g, struct error *e)
+static int start_process(struct pool_group *g, const char *members, struct error *e)
 {
-	char *argv[] = {g->program, (char[]){"--listen-fd"}, (char[]){"3"}, NULL};
+	/* execve does not write to them. */
+	char *argv[] = {g->program, (char[]){"--listen-fd"}, (char[]){"3"},
+		*members ? (char[]){"--expect"} : NULL, (char *)(uintptr_t)members, NULL};
 	_cleanup_close_ int socket_fd = ipc_listen(g->socket_path, 0600);
 	struct spawn_request request = {.argv = argv, .socket_fd = socket_fd, .procs_fd = -1};
 
@@ -116,7 +120,12 @@ static int start_process(struct pool_group *g, struct error *e)
 	return child_spawn(&g->child, g->event, &request, g->pid_path, on_ended, g, e);
 }
 
-int pool_group_start(struct pool_group *g, struct error *e)
+bool pool_group_is_up(const struct pool_group *g)
+{
+	return g->link;
+}
+
+int pool_group_start(struct pool_group *g, const char *members, struct error *e)
 {
 	static const struct ipc_link_ops ops = {.message = on_message, .closed = on_closed};
 	_cleanup_close_ int fd = -1;
@@ -127,7 +136,7 @@ int pool_group_start(struct pool_group *g, struct error *e)
 	if (!g->child.pid) {
 		r = child_adopt(&g->child, g->event, g->pid_path, on_ended, g, NULL);
 		if (r < 0)
-			r = start_process(g, e);
+			r = start_process(g, members, e);
 		if (r < 0)
 			return r;
 		log_info("pool of group %s: memd-pool is process %d%s", g->name, (int)g->child.pid,
@@ -169,15 +178,16 @@ static void on_sampled(void *context, int error, struct kernel_sample *s)
 static void on_stats(void *context, int error, const struct ipc_message *reply)
 {
 	struct pool_group *g = context;
-	const struct pool_stats *stats = error ? NULL : IPC_PAYLOAD(reply, struct pool_stats);
+	struct pool_stats stats;
 
-	if (!stats || reply->header.type != POOL_STATS ||
+	if (error || reply->header.type != POOL_STATS ||
+		!ipc_payload_copy(reply, POOL_STATS_MIN_BYTES, &stats, sizeof(stats)) ||
 		process_sampler_begin(g->sampler, g->process, on_sampled, g, &g->reading) < 0) {
 		give_up_reading(g);
 		return;
 	}
-	g->memfd_bytes = stats->memfd_bytes;
-	g->references = stats->references;
+	g->memfd_bytes = stats.memfd_bytes;
+	g->references = stats.references;
 }
 
 bool pool_group_sample(struct pool_group *g, uint64_t timeout_us)

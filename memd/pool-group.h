@@ -50,8 +50,14 @@ enum pool_group_end {
 };
 void pool_group_free(struct pool_group *g, enum pool_group_end end);
 
-/* Starts memd-pool, or connects to one that is there, unless that is done. */
-int pool_group_start(struct pool_group *g, struct error *e);
+/*
+ * Starts memd-pool, or connects to one that is there, unless that is done. members: the processes of
+ * the group that live, by number with commas ("" for none): what they map of an earlier memd-pool a
+ * new one takes over.
+ */
+int pool_group_start(struct pool_group *g, const char *members, struct error *e);
+/* Whether pool_group_start has nothing to do. */
+bool pool_group_is_up(const struct pool_group *g);
 /* A new connection for a member, the caller's. -ENOTCONN while there is no memd-pool. */
 int pool_group_connect(const struct pool_group *g);
 

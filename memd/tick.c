@@ -14,6 +14,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <systemd/sd-daemon.h>
 
 #include "memd/base/alloc-stats.h"
 #include "memd/base/clock.h"
@@ -23,7 +24,6 @@
 #include "memd/bus.h"
 #include "memd/manager.h"
 #include "memd/pageout.h"
-#include "memd/template.h"
 
 /* One page-out job: at most so much, and so long, since others wait for the pager too. */
 #define PAGE_OUT_MAX_REGIONS 32
@@ -196,25 +196,6 @@ static uint32_t group_index(const struct manager *m, const struct pool_group *wa
 	return LEDGER_NO_GROUP;
 }
 
-static size_t count_templates(const struct manager *m)
-{
-	size_t n = 0;
-
-	for (const struct template *t = template_first(m->templates); t; t = template_next(t))
-		n++;
-	return n;
-}
-
-static uint32_t template_index(const struct manager *m, const struct template *wanted)
-{
-	uint32_t i = 0;
-
-	for (const struct template *t = template_first(m->templates); t; t = template_next(t), i++)
-		if (t == wanted)
-			return i;
-	return LEDGER_NO_GROUP;
-}
-
 static struct ledger_guest_in ledger_input(const struct manager *m, const struct guest *g)
 {
 	const struct guest_sample *s = &g->sample;
@@ -222,7 +203,6 @@ static struct ledger_guest_in ledger_input(const struct manager *m, const struct
 	return (struct ledger_guest_in){
 		.configured_bytes = g->config.memory_bytes,
 		.group = group_index(m, g->group),
-		.template = template_index(m, g->template),
 		.before = s->before,
 		.after = s->after,
 		.rollup = s->kernel.rollup,
@@ -237,14 +217,13 @@ static struct ledger_guest_in ledger_input(const struct manager *m, const struct
 
 static void compute_ledger(struct manager *m)
 {
-	size_t n_groups = count_groups(m), n_templates = count_templates(m), i = 0;
+	size_t n_groups = count_groups(m), i = 0;
 	_cleanup_free_ struct ledger_guest_in *in = calloc(m->n_guests + 1, sizeof(*in));
 	_cleanup_free_ struct ledger_guest *out = calloc(m->n_guests + 1, sizeof(*out));
 	_cleanup_free_ struct ledger_pool_in *pools = calloc(n_groups + 1, sizeof(*pools));
-	_cleanup_free_ uint64_t *templates = calloc(n_templates + 1, sizeof(*templates));
 	struct ledger_host_in host = {.own_bytes = m->own_bytes};
 
-	if (!in || !out || !pools || !templates)
+	if (!in || !out || !pools)
 		return;
 	wall_read_swap(m);
 	host.swap_used_bytes = m->swap.used_bytes;
@@ -258,11 +237,6 @@ static void compute_ledger(struct manager *m)
 			.referenced_bytes = p->references * PAGE_BYTES,
 			.process_bytes = p->process_bytes,
 		};
-	i = 0;
-	for (const struct template *t = template_first(m->templates); t; t = template_next(t))
-		templates[i++] = template_bytes(t);
-	host.template_bytes = templates;
-	host.n_templates = n_templates;
 	ledger_compute(in, m->n_guests, pools, n_groups, &host, out, &m->ledger);
 	for (i = 0; i < m->n_guests; i++)
 		m->guests[i]->ledger = out[i];
@@ -348,9 +322,9 @@ static void keep_pool_attached(struct manager *m, struct guest *g)
 
 	if (m->config.share_mode != CONFIG_SHARE_SHARE || !g->group)
 		return;
-	if (pool_group_start(g->group, &e) < 0)
+	if (manager_start_pool(m, g->group, &e) < 0)
 		log_warning("guest %s does not share: %s", g->name, e.text);
-	else if (!g->sample.valid || !g->sample.after.pool_attached)
+	else if (g->sample.valid ? !g->sample.after.pool_attached : !g->child.adopted)
 		guest_attach_pool(g);
 }
 
@@ -403,6 +377,19 @@ static void flag_mismatch(struct guest *g)
 		k->ram_swapped_pages, UNITS_BYTES(k->rollup.anonymous_bytes));
 }
 
+/* What `systemctl status` shows, when it changes: without figures, which change at each tick. */
+static void tell_service_manager(struct manager *m)
+{
+	char status[96];
+
+	snprintf(status, sizeof(status), "%zu guests, host state %s", m->n_guests,
+		host_state_name(m->host_state));
+	if (strcmp(status, m->status) == 0)
+		return;
+	memcpy(m->status, status, sizeof(status));
+	sd_notifyf(0, "STATUS=%s", status);
+}
+
 static void report(struct manager *m)
 {
 	const struct ledger_host *l = &m->ledger;
@@ -415,7 +402,6 @@ static void report(struct manager *m)
 	f->guest_private_bytes = l->private_bytes;
 	f->pool_bytes = l->pool_bytes;
 	f->swap_occupied_bytes = l->swap_occupied_bytes;
-	f->template_bytes = l->template_bytes;
 	f->swap_used_bytes = l->swap_used_bytes;
 	f->overhead_bytes = l->overhead_bytes;
 	f->configured_bytes = l->configured_bytes;
@@ -431,6 +417,7 @@ static void report(struct manager *m)
 		if (m->guests[i]->sample.fresh)
 			flag_mismatch(m->guests[i]);
 	bus_publish(m->bus);
+	tell_service_manager(m);
 }
 
 static void end_round(struct manager *m)

@@ -48,9 +48,15 @@ static void on_message(void *context, const struct ipc_message *m)
 {
 	struct vmm_link *l = context;
 	const struct vmm_hello *hello = IPC_PAYLOAD(m, struct vmm_hello);
+	uint32_t version;
 	const struct vmm_event *event = IPC_PAYLOAD(m, struct vmm_event);
 
-	if (!l->greeted && m->header.type == VMM_HELLO && hello && vmm_hello_check(hello) == 0) {
+	if (!l->greeted && m->header.type == VMM_HELLO &&
+		ipc_payload_copy(m, sizeof(version), &version, sizeof(version)) &&
+		version != VMM_PROTO_VERSION) {
+		l->ops->closed(l->context, -EPROTONOSUPPORT);
+	} else if (!l->greeted && m->header.type == VMM_HELLO && hello &&
+		   vmm_hello_check(hello) == 0) {
 		l->greeted = true;
 		l->ops->hello(l->context, hello);
 	} else if (l->greeted && m->header.type == VMM_EVENT && event &&
@@ -110,30 +116,27 @@ int vmm_link_get_stats(struct vmm_link *l, uint64_t timeout_us, ipc_reply_fn rep
 }
 
 int vmm_link_command(struct vmm_link *l, enum vmm_message_type type, const void *payload,
-	size_t size, const int *fds, size_t n_fds, uint64_t timeout_us, ipc_reply_fn reply,
-	void *context)
+	size_t size, int fd, uint64_t timeout_us, ipc_reply_fn reply, void *context)
 {
-	return ipc_link_request(l->link, (uint16_t)type, payload, size, fds, n_fds, timeout_us,
-		reply, context);
+	return ipc_link_request(l->link, (uint16_t)type, payload, size, &fd, fd >= 0 ? 1 : 0,
+		timeout_us, reply, context);
 }
 
 int vmm_link_parse_stats(
 	int error, const struct ipc_message *reply, uint64_t ram_bytes, struct vmm_stats *ret)
 {
-	const struct vmm_stats *s;
+	struct vmm_stats stats, *s = &stats;
 	uint64_t sum;
 
 	if (error < 0)
 		return error;
-	s = IPC_PAYLOAD(reply, struct vmm_stats);
-	if (reply->header.type != VMM_STATS || !s)
+	if (reply->header.type != VMM_STATS ||
+		!ipc_payload_copy(reply, VMM_STATS_MIN_BYTES, &stats, sizeof(stats)))
 		return -EPROTO;
-	if (s->ram_pages != ram_bytes / PAGE_BYTES || s->state > VMM_STATE_FAILED ||
-		s->memory_mode > VMM_MEMORY_PVM)
+	if (s->ram_pages != ram_bytes / PAGE_BYTES || s->state > VMM_STATE_FAILED)
 		return -EPROTO;
 	sum = s->private_pages;
 	if (u64_add_overflows(sum, s->shared_pages, &sum) ||
-		u64_add_overflows(sum, s->template_pages, &sum) ||
 		u64_add_overflows(sum, s->swapped_pages, &sum) ||
 		u64_add_overflows(sum, s->hole_untouched_pages, &sum) ||
 		u64_add_overflows(sum, s->hole_zero_pages, &sum) ||
@@ -144,7 +147,7 @@ int vmm_link_parse_stats(
 		s->freed_balloon_pages > s->hole_balloon_pages ||
 		s->freed_reported_pages > s->hole_reported_pages)
 		return -EPROTO;
-	*ret = *s;
+	*ret = stats;
 	return 0;
 }
 

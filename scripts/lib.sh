@@ -8,8 +8,9 @@ program=$(basename "$0")
 
 # Debian 12 names. What each is for: HACKING.md, "Dependencies".
 packages_build=(gcc libc6-dev cmake ninja-build pkg-config libsystemd-dev libxxhash-dev libjemalloc-dev
-	libvirt-dev libseccomp-dev liburing-dev libslirp-dev libjson-c-dev libinih-dev libcmocka-dev)
-packages_test=(perl dbus-daemon procps groff-base python3)
+	libvirt-dev libseccomp-dev libmicrohttpd-dev liburing-dev libslirp-dev libjson-c-dev libinih-dev libcmocka-dev)
+packages_test=(perl dbus-daemon procps groff-base python3 curl iproute2 prometheus python3-prometheus-client
+	fish zsh bsdutils debootstrap systemd-container dpkg-dev file lintian)
 packages_linux=(linux-source-6.1 make flex bison bc libelf-dev xz-utils kmod e2fsprogs)
 packages_demo=(dbus-daemon kmod mount util-linux)
 

@@ -69,6 +69,7 @@ struct ipc_message *ipc_message_new(void)
 		return NULL;
 	m->header = (struct ipc_header){0};
 	m->n_fds = 0;
+	m->sender = 0;
 	for (size_t i = 0; i < IPC_FDS_MAX; i++)
 		m->fds[i] = -1;
 	return m;
@@ -209,9 +210,16 @@ int ipc_pair(int ret_fds[2])
 	return 0;
 }
 
+int ipc_want_sender(int fd)
+{
+	int on = 1;
+
+	return setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) < 0 ? -errno : 0;
+}
+
 union control {
 	struct cmsghdr align;
-	char bytes[CMSG_SPACE(IPC_FDS_MAX * sizeof(int))];
+	char bytes[CMSG_SPACE(IPC_FDS_MAX * sizeof(int)) + CMSG_SPACE(sizeof(struct ucred))];
 };
 
 int ipc_send(int fd, uint16_t type, uint32_t seq, const void *payload, size_t size, const int *fds,
@@ -256,27 +264,40 @@ int ipc_send(int fd, uint16_t type, uint32_t seq, const void *payload, size_t si
 }
 
 /*
- * Takes over every descriptor that came with the message; more than IPC_FDS_MAX the kernel has cut
- * off (MSG_CTRUNC).
+ * Takes over every descriptor that came with the message, and who sent it. False when there were
+ * more than IPC_FDS_MAX (of which the kernel may have cut off some: MSG_CTRUNC).
  */
-static void take_fds(struct msghdr *message, struct ipc_message *m)
+static bool take_control(struct msghdr *message, struct ipc_message *m)
 {
+	bool fits = true;
+
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c; c = CMSG_NXTHDR(message, c)) {
 		size_t n;
 
-		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+		if (c->cmsg_level != SOL_SOCKET)
+			continue;
+		if (c->cmsg_type == SCM_CREDENTIALS) {
+			struct ucred sender;
+
+			memcpy(&sender, CMSG_DATA(c), sizeof(sender));
+			m->sender = sender.pid;
+		}
+		if (c->cmsg_type != SCM_RIGHTS)
 			continue;
 		n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
 		for (size_t i = 0; i < n; i++) {
 			int received;
 
 			memcpy(&received, CMSG_DATA(c) + i * sizeof(int), sizeof(received));
-			if (m->n_fds < IPC_FDS_MAX)
+			if (m->n_fds < IPC_FDS_MAX) {
 				m->fds[m->n_fds++] = received;
-			else
+			} else {
 				close(received);
+				fits = false;
+			}
 		}
 	}
+	return fits;
 }
 
 int ipc_recv(int fd, struct ipc_message *m)
@@ -292,23 +313,37 @@ int ipc_recv(int fd, struct ipc_message *m)
 		.msg_control = control.bytes,
 		.msg_controllen = sizeof(control.bytes),
 	};
+	bool fits;
 	ssize_t n;
 
 	close_fds(m);
+	m->sender = 0;
 	do
 		n = recvmsg(fd, &message, MSG_CMSG_CLOEXEC);
 	while (n < 0 && errno == EINTR);
 	if (n < 0)
 		return errno == ECONNRESET ? IPC_CLOSED : -errno;
-	take_fds(&message, m);
+	fits = take_control(&message, m);
 	if (n == 0 && m->n_fds == 0)
 		return IPC_CLOSED;
-	if ((message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) || (size_t)n < sizeof(m->header) ||
-		m->header.magic != IPC_MAGIC || m->header.version != IPC_VERSION ||
+	if (!fits || (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) ||
+		(size_t)n < sizeof(m->header) || m->header.magic != IPC_MAGIC ||
+		m->header.version != IPC_VERSION ||
 		m->header.size != (size_t)n - sizeof(m->header)) {
 		close_fds(m);
 		m->header = (struct ipc_header){0};
 		return -EPROTO;
 	}
 	return 0;
+}
+
+bool ipc_payload_copy(const struct ipc_message *m, size_t min_bytes, void *ret, size_t bytes)
+{
+	size_t n = m->header.size < bytes ? m->header.size : bytes;
+
+	if (m->header.size < min_bytes)
+		return false;
+	memcpy(ret, m->payload, n);
+	memset((uint8_t *)ret + n, 0, bytes - n);
+	return true;
 }

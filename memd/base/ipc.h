@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -29,6 +30,7 @@ struct ipc_message {
 	struct ipc_header header;
 	size_t n_fds;
 	int fds[IPC_FDS_MAX]; /* the receiver's; -1 once taken */
+	pid_t sender; /* the process that sent it, by the kernel's word; 0 unless ipc_want_sender */
 	uint8_t payload[IPC_PAYLOAD_MAX] __attribute__((aligned(8)));
 };
 
@@ -52,6 +54,12 @@ int ipc_connect(const char *path);
 int ipc_pair(int ret_fds[2]);
 
 /*
+ * From now on messages say which process sent them. On a listening socket: for all connections accepted later,
+ * what was sent before they were included. Any errno of setsockopt.
+ */
+int ipc_want_sender(int fd);
+
+/*
  * Sends one message with n_fds descriptors (which stay the caller's). -EAGAIN, -EPIPE, -EMSGSIZE,
  * ...
  */
@@ -64,6 +72,12 @@ int ipc_send(int fd, uint16_t type, uint32_t seq, const void *payload, size_t si
  * (the connection is then to be closed).
  */
 int ipc_recv(int fd, struct ipc_message *m);
+
+/*
+ * Copies a payload whose type has grown since it was first used: a peer of another version sends less or more. At
+ * least min_bytes must be there (else false, and *ret is as it was); what is missing reads 0, what is unknown is cut off.
+ */
+bool ipc_payload_copy(const struct ipc_message *m, size_t min_bytes, void *ret, size_t bytes);
 
 /* The payload as a T when it is exactly that large, else NULL. */
 #define IPC_PAYLOAD(m, T)                                                                          \

@@ -11,9 +11,13 @@
  * it; RELEASE gives back. JOIN carries a pidfd of the member's process: a connection that closes while that process lives
  * gives nothing back, since what it maps is still mapped; the end of the process gives back all. A slot is reused when
  * nobody holds it.
+ *
+ * A member that joins again, or another memd-pool, announces what it has mapped: RESTORE_FILE for each file that it
+ * holds, RESTORE for each slot, RESTORE_END. See dedup/pool.c.
  */
 #pragma once
 
+#include <stddef.h>
 #include <stdint.h>
 
 #define POOL_PROTO_VERSION 2
@@ -23,6 +27,7 @@
 #define POOL_LOOKUP_MAX    4096
 #define POOL_INSERT_MAX    32
 #define POOL_NOTIFY_MAX    4096
+#define POOL_FEATURE_RESTORE 1 /* understands RESTORE_* */
 
 enum pool_message_type {
 	/* a member says */
@@ -31,6 +36,10 @@ enum pool_message_type {
 	POOL_LOOKUP = 2,     /* struct pool_lookup[n] -> POOL_SLOTS, one uint32_t each, references granted */
 	POOL_INSERT = 3,     /* struct pool_insert, then n pages -> POOL_SLOTS (NONE: refused, no room) */
 	POOL_RELEASE = 4,    /* uint32_t slots[n], one reference each; no reply */
+	POOL_RESTORE_FILE = 5, /* one descriptor, of a file that a memd-pool sent before -> POOL_SLOTS without any; the
+				  file, when it is taken, arrives as POOL_FILE before that */
+	POOL_RESTORE = 6,    /* uint32_t slots[n] that this member maps, one reference each -> POOL_SLOTS without any */
+	POOL_RESTORE_END = 7, /* that was all: what this process held before is given back -> POOL_SLOTS without any */
 	/* memd asks */
 	POOL_GET_STATS = 10, /* -> POOL_STATS; allowed without JOIN */
 	/* memd-pool says */
@@ -50,7 +59,7 @@ struct pool_welcome {
 	uint32_t proto_version;
 	uint32_t member;  /* id of this connection */
 	uint32_t n_files;
-	uint32_t reserved;
+	uint32_t features; /* POOL_FEATURE_* of the pool; 0 for one that knows none */
 };
 
 struct pool_lookup {
@@ -87,4 +96,7 @@ struct pool_stats {
 	uint64_t inserts;
 	uint64_t collisions;       /* equal hash, different bytes */
 	uint64_t cpu_us;
+	/* since 0.2; a pool that does not say sends 0 */
+	uint64_t held_pages;       /* that an earlier memd-pool may have granted to a member that has not said so yet */
 };
+#define POOL_STATS_MIN_BYTES offsetof(struct pool_stats, held_pages)

@@ -1,6 +1,10 @@
 /* See draw.h. */
 #include "memd/memctl/draw.h"
 
+#include <langinfo.h>
+#include <stdlib.h>
+#include <unistd.h>
+
 #include <string.h>
 #include <sys/param.h>
 
@@ -169,4 +173,15 @@ void draw_clipped(FILE *out, const char *line, unsigned columns)
 		column++;
 		c += n;
 	}
+}
+
+struct style stdout_style(void)
+{
+	const char *no_colour = getenv("NO_COLOR");
+	bool terminal = isatty(STDOUT_FILENO);
+
+	return (struct style){
+		.colour = terminal && !(no_colour && *no_colour),
+		.unicode = strcmp(nl_langinfo(CODESET), "UTF-8") == 0,
+	};
 }

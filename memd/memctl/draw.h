@@ -52,6 +52,9 @@ void draw_marker(FILE *out, const struct style *style);
 
 /* Text in bold, or in a colour that says good, bad or unimportant; plain where style has no colours. */
 enum emphasis { EMPHASIS_BOLD, EMPHASIS_GOOD, EMPHASIS_WARN, EMPHASIS_BAD, EMPHASIS_FAINT };
+/* What stdout can show: colours only for a terminal, and by NO_COLOR. */
+struct style stdout_style(void);
+
 void draw_text(FILE *out, const struct style *style, enum emphasis emphasis, const char *text);
 
 /* "934M", "1.0G", "12K", "0": at most five characters below 10000 TiB. Writes to buffer and returns it. */

@@ -110,7 +110,7 @@ enum memctl_exit verb_help(struct memctl *m, int argc, char **argv)
 static enum memctl_exit check_usage(const struct memctl *m, const struct verb *verb, int argc)
 {
 	static const char *const option_names[] = {
-		"--force", "--lines", "--interval", "--count", "--verbose"};
+		"--force", "--lines", "--interval", "--count", "--verbose", "--remove"};
 
 	for (unsigned i = 0; i < ARRAY_SIZE(option_names); i++)
 		if (m->options & ~verb->options & (1U << i))
@@ -176,6 +176,7 @@ static enum memctl_exit parse_options(
 		{"interval", required_argument, NULL, 'i'},
 		{"count", required_argument, NULL, 'n'},
 		{"verbose", no_argument, NULL, 'v'},
+		{"remove", no_argument, NULL, 'r'},
 		{"help", no_argument, NULL, 'h'},
 		{"version", no_argument, NULL, 'V'},
 		{},
@@ -205,6 +206,9 @@ static enum memctl_exit parse_options(
 			break;
 		case 'v':
 			m->options |= OPTION_VERBOSE;
+			break;
+		case 'r':
+			m->options |= OPTION_REMOVE;
 			break;
 		case 'h':
 			*ret_help = true;

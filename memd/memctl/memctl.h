@@ -26,6 +26,7 @@ enum memctl_option {
 	OPTION_INTERVAL = 1 << 2,
 	OPTION_COUNT = 1 << 3,
 	OPTION_VERBOSE = 1 << 4,
+	OPTION_REMOVE = 1 << 5,
 };
 
 struct memctl {
@@ -71,14 +72,13 @@ enum memctl_exit verb_stop(struct memctl *m, int argc, char **argv);
 enum memctl_exit verb_list(struct memctl *m, int argc, char **argv);
 enum memctl_exit verb_show(struct memctl *m, int argc, char **argv);
 enum memctl_exit verb_set_target(struct memctl *m, int argc, char **argv);
-enum memctl_exit verb_mmu(struct memctl *m, int argc, char **argv);
-enum memctl_exit verb_snapshot(struct memctl *m, int argc, char **argv);
-enum memctl_exit verb_clone(struct memctl *m, int argc, char **argv);
 enum memctl_exit verb_pause(struct memctl *m, int argc, char **argv);
 enum memctl_exit verb_resume(struct memctl *m, int argc, char **argv);
 enum memctl_exit verb_top(struct memctl *m, int argc, char **argv);
 enum memctl_exit verb_status(struct memctl *m, int argc, char **argv);
 enum memctl_exit verb_reload(struct memctl *m, int argc, char **argv);
+enum memctl_exit verb_doctor(struct memctl *m, int argc, char **argv);
+enum memctl_exit verb_setup_zram(struct memctl *m, int argc, char **argv);
 enum memctl_exit verb_version(struct memctl *m, int argc, char **argv);
 enum memctl_exit verb_help(struct memctl *m, int argc, char **argv);
 

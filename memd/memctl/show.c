@@ -11,17 +11,6 @@
 
 #define BAR_COLUMNS 56
 
-static struct style stdout_style(void)
-{
-	const char *no_colour = getenv("NO_COLOR");
-	bool terminal = isatty(STDOUT_FILENO);
-
-	return (struct style){
-		.colour = terminal && !(no_colour && *no_colour),
-		.unicode = strcmp(nl_langinfo(CODESET), "UTF-8") == 0,
-	};
-}
-
 /* "  name        1.5 GiB", or "-" when memd does not say. */
 static void print_bytes(const char *label, struct json_object *object, const char *key)
 {
@@ -96,11 +85,6 @@ static void print_guest_memory(struct json_object *guest)
 	print_bytes("shared", guest, "shared_bytes");
 	printf("   its part of the pool: %s\n",
 		UNITS_BYTES(figure_u64(guest, "shared_cost_bytes")));
-	if (figure_u64(guest, "template_bytes") > 0) {
-		print_bytes("template", guest, "template_bytes");
-		printf("   its part of the template: %s\n",
-			UNITS_BYTES(figure_u64(guest, "template_cost_bytes")));
-	}
 	print_bytes_line("swapped", guest, "swapped_bytes");
 	print_bytes_line("in the balloon", guest, "hole_balloon_bytes");
 	print_bytes_line("reported free", guest, "hole_reported_bytes");

@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "dedup/pool-memfd.h"
 #include "dedup/pool-server.h"
 #include "memd/base/fd.h"
 #include "memd/base/ipc.h"
@@ -20,7 +21,10 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static const uint16_t types[] = {POOL_JOIN, POOL_LOOKUP, POOL_INSERT, POOL_RELEASE, POOL_GET_STATS,
-	POOL_SLOTS, 0, POOL_LOOKUP};
+	POOL_SLOTS, 0, POOL_LOOKUP,
+	/* with bit 4 of the first byte: */
+	POOL_JOIN, POOL_RESTORE_FILE, POOL_RESTORE, POOL_RESTORE_END, POOL_RELEASE, POOL_INSERT,
+	POOL_RESTORE, POOL_LOOKUP};
 
 static size_t make_payload(uint16_t type, const uint8_t *data, size_t n, uint8_t *payload)
 {
@@ -55,10 +59,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	_cleanup_(pool_server_freep) struct pool_server *server = NULL;
 	_cleanup_close_ int stop_fd = eventfd(1, EFD_CLOEXEC);
 	_cleanup_close_ int pidfd = fd_pidfd_open(getpid());
+	_cleanup_(pool_memfd_freep) struct pool_memfd *old = NULL; /* of an earlier pool */
 	int fds[N_PEERS] = {-1, -1};
 
 	if (pool_new(&(struct pool_limits){.max_pages = 64}, &pool) < 0 ||
-		pool_server_new(pool, -1, &server) < 0)
+		pool_server_new(pool, -1, &server) < 0 || pool_memfd_new(&old) < 0 ||
+		pool_server_expect(server, getpid()) < 0)
 		abort();
 	for (unsigned i = 0; i < N_PEERS; i++) {
 		int pair[2];
@@ -76,14 +82,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		at += 3;
 		if (n > size - at)
 			n = size - at;
-		if (op & 0x80)
+		if (op & 0x80) {
 			send(fd, data + at, n, MSG_NOSIGNAL | MSG_DONTWAIT);
-		else
-			ipc_send(fd, types[(op >> 1) % ARRAY_SIZE(types)], op, payload,
-				make_payload(types[(op >> 1) % ARRAY_SIZE(types)], data + at, n,
-					payload),
-				op & 0x40 ? &stop_fd : &pidfd,
-				op & 0x40 || types[(op >> 1) % ARRAY_SIZE(types)] == POOL_JOIN);
+		} else {
+			uint16_t type = types[(op >> 1) % ARRAY_SIZE(types)];
+			const int *file = op & 0x40		      ? &stop_fd
+					  : type == POOL_RESTORE_FILE ? &old->read_fd
+								      : &pidfd;
+
+			ipc_send(fd, type, op, payload, make_payload(type, data + at, n, payload),
+				file, file != &pidfd || type == POOL_JOIN);
+		}
 		at += n;
 		if (pool_server_run(server, stop_fd) < 0)
 			abort();

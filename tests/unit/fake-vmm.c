@@ -5,7 +5,8 @@
  * 8), fail (does not start), mute (accepts, says nothing), no_stats (does not answer them),
  * no_power (ignores the power button), lie_pages=N (claims N private pages less and N more
  * untouched ones), garbage (sends nonsense after HELLO), balloon_mib=N (all that it gives; default
- * all).
+ * all), old (statistics as the first memd-vmm sent them), new (with more than this one knows), renews (speaks
+ * another version to the second memd that connects).
  */
 #include <getopt.h>
 #include <signal.h>
@@ -30,6 +31,7 @@ struct vmm {
 	uint64_t balloon_pages;
 	uint64_t balloon_target_pages;
 	bool pool_attached;
+	unsigned n_connections;
 };
 
 static bool told(const struct vmm *v, const char *word)
@@ -107,8 +109,9 @@ static void say_event(int fd, const struct vmm *v, const char *reason)
 
 static void say_hello(int fd, const struct vmm *v)
 {
+	bool renewed = told(v, "renews") && v->n_connections > 1;
 	struct vmm_hello hello = {
-		.proto_version = VMM_PROTO_VERSION,
+		.proto_version = VMM_PROTO_VERSION + renewed,
 		.state = v->state,
 		.n_vcpus = v->n_vcpus,
 		.n_ranges = 1,
@@ -127,14 +130,20 @@ static bool handle(int fd, struct vmm *v, struct ipc_message *m)
 {
 	const struct vmm_set_balloon *balloon = IPC_PAYLOAD(m, struct vmm_set_balloon);
 	struct vmm_done done = {0};
-	struct vmm_stats stats;
+	struct {
+		struct vmm_stats known;
+		uint64_t unknown;
+	} stats = {.unknown = 1};
+	size_t size = told(v, "new")   ? sizeof(stats)
+		      : told(v, "old") ? VMM_STATS_MIN_BYTES
+				       : sizeof(stats.known);
 
 	switch (m->header.type) {
 	case VMM_GET_STATS:
 		if (told(v, "no_stats"))
 			return true;
-		read_stats(v, &stats);
-		ipc_send(fd, VMM_STATS, m->header.seq, &stats, sizeof(stats), NULL, 0);
+		read_stats(v, &stats.known);
+		ipc_send(fd, VMM_STATS, m->header.seq, &stats, size, NULL, 0);
 		return true;
 	case VMM_SET_BALLOON:
 		if (balloon)
@@ -173,6 +182,7 @@ static int serve(int listen_fd, struct vmm *v)
 		if (told(v, "mute"))
 			for (;;)
 				pause();
+		v->n_connections++;
 		say_hello(fd, v);
 		while (ipc_recv(fd, m) == 0)
 			if (!handle(fd, v, m))

@@ -115,6 +115,8 @@ static void assert_host_equal(const struct host_config *a, const struct host_con
 	assert_int_equal(a->share_max_cpu_bp, b->share_max_cpu_bp);
 	assert_int_equal(a->share_target_time_us, b->share_target_time_us);
 	assert_int_equal(a->paging, b->paging);
+	assert_int_equal(a->metrics_socket, b->metrics_socket);
+	assert_int_equal(a->metrics_http_port, b->metrics_http_port);
 	assert_int_equal(a->n_policies, b->n_policies);
 }
 
@@ -178,7 +180,7 @@ static void ships_a_file_that_says_the_defaults(void **state)
 	assert_host_equal(&shipped, &builtin);
 	host_config_done(&shipped);
 
-	assert_int_equal(switch_on(text), 15); /* all that there are */
+	assert_int_equal(switch_on(text), 17); /* all that there are */
 	write_file("memd.conf", text);
 	assert_int_equal(load_host(&shipped, &e), 0);
 	assert_host_equal(&shipped, &builtin);
@@ -198,7 +200,8 @@ static void reads_every_key_of_memd_conf(void **state)
 		"VmmPath=/opt/memd-vmm\nPoolPath=/opt/memd-pool\nKeepGuests=yes\nCgroup=off\n"
 		"CgroupName=test.1\n"
 		"[Share]\nMode=zero-only\nShareScanMaxCpu=12.5%\nShareScanTargetTime=1min\n"
-		"[Reclaim]\nPaging=no\n");
+		"[Reclaim]\nPaging=no\n"
+		"[Metrics]\nSocket=no\nHttpPort=9177\n");
 	assert_int_equal(load_host(&c, &e), 0);
 	assert_int_equal(config_size_resolve(c.budget, 5), GIB);
 	assert_int_equal(c.tick_us, 500000);
@@ -215,6 +218,8 @@ static void reads_every_key_of_memd_conf(void **state)
 	assert_int_equal(c.share_max_cpu_bp, 1250);
 	assert_int_equal(c.share_target_time_us, 60 * US_PER_S);
 	assert_false(c.paging);
+	assert_false(c.metrics_socket);
+	assert_int_equal(c.metrics_http_port, 9177);
 	host_config_done(&c);
 }
 
@@ -512,7 +517,6 @@ static void checks_a_guest_across_its_keys(void **state)
 		{GUEST, 0, ""},
 		{"[Guest]\nKernel=/k\n", -EINVAL, "Memory= is missing"},
 		{"[Guest]\nMemory=1G\n", -EINVAL, "Kernel= is missing"},
-		{"[Guest]\nMemory=1G\nKernel=/k\nSnapshot=/s\n", -EINVAL, "exclude each other"},
 		{GUEST "Memory=511M\n", -EINVAL, "multiple of 2 MiB"},
 		{GUEST "Memory=536870913\n", -EINVAL, "multiple of 2 MiB"},
 		{GUEST "MemoryMax=512M\nMemoryMin=512M\n", 0, ""},

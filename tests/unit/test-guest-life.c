@@ -428,8 +428,9 @@ static void a_new_memd_adopts_what_the_former_left(void **state)
 	g = manager_find_guest(w->m, "a");
 	assert_non_null(g);
 	assert_int_equal(g->child.pid, pid);
-	UNTIL(w, g->state == GUEST_RUNNING && g->sample.valid);
+	UNTIL(w, g->state == GUEST_RUNNING && g->ledger.private_bytes > 0);
 	assert_int_equal(g->config.memory_bytes, 32 * MIB);
+	assert_null(g->timer); /* nothing is left that would end it as one that does not start */
 	assert_in_range(g->ledger.private_bytes, 8 * MIB, 9 * MIB);
 	/* Its end is seen too, although it is nobody's child. */
 	watch_ends(w);
@@ -438,11 +439,88 @@ static void a_new_memd_adopts_what_the_former_left(void **state)
 	assert_int_equal(last_state, GUEST_FAILED);
 }
 
+static void an_operators_target_outlives_memd(void **state)
+{
+	struct world *w = *state;
+	struct guest *g = start(w, "a", "");
+	struct refusal refusal = {0};
+
+	assert_int_equal(manager_set_target(w->m, g, 20 * MIB, &refusal), 0);
+	manager_free(w->m);
+	new_manager(w);
+	g = manager_find_guest(w->m, "a");
+	assert_int_equal(g->fixed_bytes, 20 * MIB);
+	UNTIL(w, g->sample.valid);
+	wait_ticks(w, 2);
+	assert_int_equal(g->target_bytes, 20 * MIB);
+	assert_int_equal(manager_set_target(w->m, g, 0, &refusal), 0);
+	manager_free(w->m);
+	new_manager(w);
+	assert_int_equal(manager_find_guest(w->m, "a")->fixed_bytes, 0);
+}
+
+static void a_memd_vmm_of_an_earlier_or_later_memd_is_understood(void **state)
+{
+	static const char *const versions[] = {"old", "new"};
+	struct world *w = *state;
+
+	for (size_t i = 0; i < ARRAY_SIZE(versions); i++) {
+		struct guest *g = start(w, versions[i], versions[i]);
+		pid_t pid = g->child.pid;
+
+		manager_free(w->m);
+		new_manager(w);
+		g = manager_find_guest(w->m, versions[i]);
+		UNTIL(w, g->state == GUEST_RUNNING && g->ledger.private_bytes > 0);
+		assert_int_equal(g->child.pid, pid);
+		assert_in_range(g->ledger.private_bytes, 8 * MIB, 9 * MIB);
+	}
+}
+
+static void a_memd_vmm_of_another_protocol_is_left_alone(void **state)
+{
+	struct world *w = *state;
+	struct guest *g = start(w, "a", "renews");
+	pid_t pid = g->child.pid;
+
+	manager_free(w->m);
+	new_manager(w);
+	g = manager_find_guest(w->m, "a");
+	UNTIL(w, !g->link);
+	wait_ticks(w, 3);
+	assert_int_equal(kill(pid, 0), 0);
+	assert_int_equal(w->m->n_guests, 1);
+	assert_int_equal(g->child.pid, pid);
+	/* and it can be stopped, as it says */
+	w->n_answers = 0;
+	assert_int_equal(guest_stop(g, GUEST_STOP_ORDERLY, on_answer, w), 0);
+	UNTIL(w, w->n_answers == 1 && w->m->n_guests == 0);
+}
+
+/* Its settings cannot be read: nobody knows what it maps, so it counts as a member of every group. */
+static void a_guest_that_cannot_be_adopted_is_not_forgotten(void **state)
+{
+	struct world *w = *state;
+	struct guest *g = start(w, "a", "");
+	pid_t pid = g->child.pid;
+	char path[160];
+
+	manager_free(w->m);
+	snprintf(path, sizeof(path), "%s/guest/a.guest", w->run_dir);
+	write_file(path, "[Guest]\nMemory=nonsense\n");
+	new_manager(w);
+	assert_int_equal(w->m->n_guests, 0);
+	assert_int_equal(w->m->n_strays, 1);
+	assert_int_equal(w->m->strays[0], pid);
+	kill(pid, SIGKILL);
+}
+
 static void what_died_meanwhile_is_not_adopted(void **state)
 {
 	struct world *w = *state;
 	struct guest *g = start(w, "a", "");
 	int pidfd = dup(g->child.pidfd);
+	char path[160];
 	siginfo_t info;
 
 	assert_true(pidfd >= 0);
@@ -452,7 +530,10 @@ static void what_died_meanwhile_is_not_adopted(void **state)
 	close(pidfd);
 	new_manager(w);
 	assert_int_equal(w->m->n_guests, 0);
-	start(w, "a", ""); /* its socket is no obstacle */
+	snprintf(path, sizeof(path), "%s/guest", w->run_dir);
+	assert_int_equal(rmdir(path), 0); /* nothing of it is left */
+	assert_int_equal(mkdir(path, 0755), 0);
+	start(w, "a", "");
 }
 
 static void count_reload(void *context, int result, const struct refusal *refusal)
@@ -520,6 +601,10 @@ int main(void)
 		TEST(pause_and_resume_are_answered_when_it_is_so),
 		TEST(a_power_button_that_is_ignored_ends_in_quit),
 		TEST(a_new_memd_adopts_what_the_former_left),
+		TEST(an_operators_target_outlives_memd),
+		TEST(a_memd_vmm_of_an_earlier_or_later_memd_is_understood),
+		TEST(a_memd_vmm_of_another_protocol_is_left_alone),
+		TEST(a_guest_that_cannot_be_adopted_is_not_forgotten),
 		TEST(what_died_meanwhile_is_not_adopted),
 		TEST(a_bad_configuration_leaves_the_former),
 		TEST(guests_with_autostart_are_started),

@@ -52,6 +52,7 @@ static const struct {
 	{"linux/kvm", "kvm-glue/", false}, {"asm/kvm", "kvm-glue/", false},
 	{"dlfcn.h", "policy/helper/", false},
 	{"memd/policy.h", "policy/examples/", false}, /* as a plugin of somebody else spells it */
+	{"microhttpd.h", "memd/metrics-server.c", true},
 };
 
 /*

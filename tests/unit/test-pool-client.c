@@ -69,6 +69,20 @@ static void *false_pool_main(void *arg)
 	return NULL;
 }
 
+static struct pool_files *files; /* of the test that runs */
+
+static int set_up(void **state)
+{
+	files = pool_files_new();
+	return files ? 0 : -1;
+}
+
+static int tear_down(void **state)
+{
+	pool_files_free(files);
+	return 0;
+}
+
 /* Asks for two pages. */
 static int ask(const struct lie *lie, uint32_t ret_slots[2], struct pool_client **ret)
 {
@@ -81,7 +95,7 @@ static int ask(const struct lie *lie, uint32_t ret_slots[2], struct pool_client 
 	assert_int_equal(ipc_pair(fds), 0);
 	p.fd = fds[0];
 	assert_int_equal(pthread_create(&thread, NULL, false_pool_main, &p), 0);
-	assert_int_equal(pool_client_new(fds[1], -1, 16, &client), 0);
+	assert_int_equal(pool_client_new(fds[1], -1, 16, files, &client), 0);
 	r = pool_client_lookup(client, queries, 2, ret_slots);
 	if (r < 0 || !ret) {
 		pool_client_free(client);
@@ -184,7 +198,7 @@ static void refuses_a_pool_that_is_none(void **state)
 
 	assert_int_equal(ipc_pair(fds), 0);
 	close(fds[0]);
-	assert_int_equal(pool_client_new(fds[1], -1, 16, &c), -EPIPE);
+	assert_int_equal(pool_client_new(fds[1], -1, 16, files, &c), -EPIPE);
 	assert_null(c);
 	assert_int_equal(fcntl(fds[1], F_GETFD), -1); /* taken over, closed */
 }
@@ -192,9 +206,9 @@ static void refuses_a_pool_that_is_none(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(believes_only_what_can_be),
-		cmocka_unit_test(reads_the_slots_of_a_file),
-		cmocka_unit_test(refuses_a_pool_that_is_none),
+		cmocka_unit_test_setup_teardown(believes_only_what_can_be, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(reads_the_slots_of_a_file, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(refuses_a_pool_that_is_none, set_up, tear_down),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

@@ -79,11 +79,11 @@ static void start_serving(struct world *w, uint64_t max_pages, int ret_fds[N_GUE
 	w->serving = true;
 }
 
-static int join_pool(int fd, struct pool_client **ret)
+static int join_pool(struct scan *s, int fd)
 {
 	_cleanup_close_ int pidfd = fd_pidfd_open(getpid());
 
-	return pool_client_new(fd, pidfd, 1 << 20, ret);
+	return scan_join_pool(s, fd, pidfd);
 }
 
 static int setup_guests(void **state)
@@ -109,11 +109,9 @@ static int setup_limited(void **state, uint64_t max_pages)
 	w = *state;
 	start_serving(w, max_pages, fds);
 	for (unsigned i = 0; i < N_GUESTS; i++) {
-		struct pool_client *client;
-
-		if (scan_new(w->ram[i], 50000, &w->scan[i]) < 0 || join_pool(fds[i], &client) < 0)
+		if (scan_new(w->ram[i], 50000, &w->scan[i]) < 0 ||
+			join_pool(w->scan[i], fds[i]) < 0)
 			return -1;
-		scan_set_pool(w->scan[i], client);
 	}
 	return 0;
 }
@@ -426,10 +424,7 @@ static void a_pool_that_dies_takes_no_page_with_it(void **state)
 	close(w->stop_fd);
 	start_serving(w, 0, fds);
 	for (unsigned i = 0; i < N_GUESTS; i++) {
-		struct pool_client *client;
-
-		assert_int_equal(join_pool(fds[i], &client), 0);
-		scan_set_pool(w->scan[i], client);
+		assert_int_equal(join_pool(w->scan[i], fds[i]), 0);
 		assert_int_equal(guest_ram_discard(w->ram[i], 0, 20, HOLE_BALLOON, NULL), 0);
 	}
 	scan_all(w, 0);
