@@ -107,7 +107,9 @@ struct guest_config {
 	uint32_t n_vcpus;
 	char *kernel; /* NULL: not given */
 	char *initrd; /* NULL: none */
+	char *snapshot; /* directory of the one to go on from; NULL: boots the kernel */
 	char *command_line; /* NULL: none */
+	char *cpu_features; /* "-NAME +NAME", memd-vmm knows the names; NULL: KVM's */
 	struct config_size memory_min; /* of memory_bytes */
 	struct config_size memory_max; /* likewise */
 	uint32_t shares;
@@ -137,7 +139,7 @@ int guest_config_load(const char *path, struct guest_config *ret, struct error *
 int guest_config_set(struct guest_config *c, const char *key, const char *value, struct error *e);
 
 /*
- * What no single key can tell: Memory= and Kernel= are given, Memory= is a multiple of 2 MiB,
+ * What no single key can tell: Memory= and one of Kernel= and Snapshot= are given, Memory= is a multiple of 2 MiB,
  * MemoryMin <= MemoryMax <= Memory. 0, -EINVAL, -ERANGE.
  */
 int guest_config_check(const struct guest_config *c, struct error *e);

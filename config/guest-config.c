@@ -24,8 +24,10 @@ static const struct schema_key guest_keys[] = {
 	KEY("VCpus", SCHEMA_U32, n_vcpus, "1", .min = 1, .max = CONFIG_VCPUS_MAX),
 	KEY("Kernel", SCHEMA_PATH, kernel, NULL, .min = 1, .max = PATH_BYTES_MAX),
 	KEY("Initrd", SCHEMA_PATH, initrd, NULL, .min = 1, .max = PATH_BYTES_MAX),
+	KEY("Snapshot", SCHEMA_PATH, snapshot, NULL, .min = 1, .max = PATH_BYTES_MAX),
 	KEY("CommandLine", SCHEMA_TEXT, command_line, NULL, .max = COMMAND_LINE_MAX,
 		.multi_line = 1),
+	KEY("CpuFeatures", SCHEMA_TEXT, cpu_features, NULL, .max = COMMAND_LINE_MAX),
 	KEY("MemoryMin", SCHEMA_SIZE, memory_min, "25%", .max = CONFIG_MEMORY_MAX),
 	KEY("MemoryMax", SCHEMA_SIZE, memory_max, "100%", .max = CONFIG_MEMORY_MAX),
 	KEY("Shares", SCHEMA_U32, shares, "1000", .min = 1, .max = CONFIG_SHARES_MAX),
@@ -138,9 +140,18 @@ int guest_config_check(const struct guest_config *c, struct error *e)
 		return error_set(e, -EINVAL,
 			"Memory= is missing; say how much RAM the guest boots with, as in "
 			"Memory=512M");
-	if (!c->kernel)
-		return error_set(
-			e, -EINVAL, "Kernel= is missing; give the path of an ELF kernel (vmlinux)");
+	if (!c->kernel && !c->snapshot)
+		return error_set(e, -EINVAL,
+			"Kernel= is missing; give the path of a Linux kernel (vmlinuz or vmlinux)");
+	if (c->kernel && c->snapshot)
+		return error_set(e, -EINVAL,
+			"Kernel= and Snapshot= exclude each other: a guest boots, or goes on from "
+			"a "
+			"snapshot");
+	if (c->cpu_features && c->snapshot)
+		return error_set(e, -EINVAL,
+			"CpuFeatures= and Snapshot= exclude each other: the CPUs are the "
+			"snapshot's");
 	if (c->console && !console_valid(c->console))
 		return error_set(e, -EINVAL,
 			"Console=%.64s is no absolute path, with or without pty: or unix: before "

@@ -40,12 +40,12 @@
  *    goes away, therefore the wake is always explicit and covers everything that was protected,
  *    decided or not.
  * 8. Bits that must not stay behind: anonymous pages lose the protection with the page (drop, map).
- *    MADV_DONTNEED in a pool mapping leaves a marker in the page table that would stop the next
+ *    MADV_DONTNEED in a file mapping leaves a marker in the page table that would stop the next
  *    writer for ever: restore leaves the page in the set to be thawed. munmap drops markers, so
  *    mapping over needs no thaw.
  * 9. Teardown: scanner and devices are stopped before guest_ram_free; a process that is killed
  *    takes the userfaultfd with it, which wakes all waiters, since nobody else holds it.
- * 10. Q stays what it is: a reference to its slot is granted before it is mapped, and is given back
+ * 10. Q stays what it is. The template is sealed against every write. Of the pool, a reference to its slot is granted before it is mapped, and is given back
  *    only after the mapping is gone, or when this process has ended (JOIN of pool-proto.h). The
  *    pool writes and punches slots that nobody holds, and nobody else can write its files.
  *
@@ -111,11 +111,7 @@ static uint8_t *host_of(const struct freeze *f, unsigned i)
 /* Whether page i + 1 lies in the same mapping as page i, by what we know. */
 static bool same_mapping(const struct freeze *f, unsigned i)
 {
-	uint32_t a = meta_of(f, i), b = meta_of(f, i + 1);
-
-	if (!(a & META_POOL) && !(b & META_POOL))
-		return true;
-	return b == a + 1 && (b & META_SLOT_MASK) % POOL_FILE_PAGES;
+	return !meta_is_boundary(meta_of(f, i), meta_of(f, i + 1));
 }
 
 static int write_protect(const struct freeze *f, unsigned i, unsigned n, uint64_t mode)
@@ -142,10 +138,10 @@ static void protect_span(const struct freeze *f, unsigned i, unsigned n, uint64_
 }
 
 /*
- * A pool mapping is registered when one of its broken pages is frozen for the first time: all of it
+ * A file mapping is registered when one of its broken pages is frozen for the first time: all of it
  * in this chunk.
  */
-static int register_pool_mapping(const struct freeze *f, unsigned i)
+static int register_file_mapping(const struct freeze *f, unsigned i)
 {
 	unsigned first = i, end = i + 1;
 	int r;
@@ -179,11 +175,11 @@ static unsigned freeze_span(struct freeze *f, const uint64_t *asked, unsigned i)
 	unsigned end = i + 1;
 
 	/*
-	 * In a pool mapping most pages are the pool's own: only what was asked for is protected
+	 * In a file mapping most pages are the file's own: only what was asked for is protected
 	 * there.
 	 */
-	if (meta_of(f, i) & META_POOL) {
-		if (!(meta_of(f, i) & META_REGISTERED) && register_pool_mapping(f, i) < 0)
+	if (meta_is_file(meta_of(f, i))) {
+		if (!(meta_of(f, i) & META_REGISTERED) && register_file_mapping(f, i) < 0)
 			return end;
 	} else {
 		for (unsigned j = i; j + 1 < CHUNK_PAGES && j - (end - 1) < SPAN_GAP_PAGES; j++) {
@@ -265,7 +261,7 @@ static int drop_stretch(struct freeze *f, unsigned i, unsigned n)
 {
 	int r = 0;
 
-	if (meta_of(f, i) & META_POOL)
+	if (meta_is_file(meta_of(f, i)))
 		r = guest_ram_map_anonymous(f->ram, f->first_page + i, n);
 	else if (madvise(host_of(f, i), n * PAGE_BYTES, MADV_DONTNEED) < 0)
 		r = -errno;
@@ -284,11 +280,11 @@ int freeze_drop(struct freeze *f, unsigned i, unsigned n)
 	if (!all_frozen(f, i, n))
 		return -EINVAL;
 	for (unsigned done = 0, some; done < n; done += some) {
-		bool pool = meta_of(f, i + done) & META_POOL;
+		bool file = meta_is_file(meta_of(f, i + done));
 		int r;
 
 		for (some = 1; done + some < n; some++)
-			if (!!(meta_of(f, i + done + some) & META_POOL) != pool)
+			if (meta_is_file(meta_of(f, i + done + some)) != file)
 				break;
 		r = drop_stretch(f, i + done, some);
 		if (r < 0)
@@ -302,7 +298,7 @@ int freeze_restore(struct freeze *f, unsigned i, unsigned n)
 	if (!all_frozen(f, i, n))
 		return -EINVAL;
 	for (unsigned j = i; j < i + n; j++)
-		if (!(meta_of(f, j) & META_POOL))
+		if (!meta_is_file(meta_of(f, j)))
 			return -EINVAL;
 	if (madvise(host_of(f, i), n * PAGE_BYTES, MADV_DONTNEED) < 0)
 		return -errno;
@@ -334,6 +330,11 @@ void freeze_end(struct freeze *f)
 		ioctl(f->ram->uffd, UFFDIO_WAKE, &range);
 	}
 	pthread_mutex_unlock(&f->ram->chunks[f->first_page / CHUNK_PAGES].lock);
+}
+
+bool freeze_is_file(const struct guest_ram *ram, uint64_t page)
+{
+	return meta_is_file(guest_ram_meta(ram, page));
 }
 
 bool freeze_slot_of(const struct guest_ram *ram, uint64_t page, uint32_t *ret_slot)

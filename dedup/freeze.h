@@ -51,10 +51,10 @@ static inline bool freeze_is_frozen(const struct freeze *f, unsigned i)
  * freeze_map: they equal the pool's slots from `slot` on, all of one file, which lie in fd from
  * offset on: maps these over them. The caller holds a reference for each slot, which the RAM takes
  * over. -ENOMEM: too many mappings.
- * freeze_drop: they are zero: holes from now on. -ENOMEM: too many mappings (only for pages in pool
+ * freeze_drop: they are zero: holes from now on. -ENOMEM: too many mappings (only for pages in file
  * mappings).
- * freeze_restore: they were broken by a write in a pool mapping, and equal the slot that is mapped
- * there again: back to it.
+ * freeze_restore: they were broken by a write in a mapping of the pool or of the template, and equal
+ * the page that is mapped there again: back to it.
  */
 int freeze_map(struct freeze *f, unsigned i, unsigned n, int fd, uint64_t offset, uint32_t slot);
 int freeze_drop(struct freeze *f, unsigned i, unsigned n);
@@ -63,6 +63,8 @@ int freeze_restore(struct freeze *f, unsigned i, unsigned n);
 /* Thaws what was not decided, wakes all who wait, unlocks. */
 void freeze_end(struct freeze *f);
 
+/* Whether the mapping at a page is of a file, so that a hole there needs a mapping of its own. */
+bool freeze_is_file(const struct guest_ram *ram, uint64_t page);
 /*
  * The slot that is mapped at a page, whether or not it was written since; false when the mapping is
  * anonymous or of a pool that is gone. No lock needed.

@@ -15,14 +15,15 @@
 
 /*
  * Meta of a page, 32 bits. META_POOL: the mapping at this page is of the pool, at the slot in the
- * low bits, whether or not the guest has written since (the pagemap tells). Otherwise the mapping
- * is anonymous, and the low bits say what a hole there is. Written under the chunk's lock; read
- * without it by the census.
+ * low bits, whether or not the guest has written since (the pagemap tells). META_TEMPLATE: it is of
+ * the template, at the page's own number, likewise. Otherwise the mapping is anonymous, and the low
+ * bits say what a hole there is. Written under the chunk's lock; read without it by the census.
  */
 #define META_POOL	(UINT32_C(1) << 31)
-#define META_REGISTERED (UINT32_C(1) << 30) /* pool mapping known to the userfaultfd */
+#define META_REGISTERED (UINT32_C(1) << 30) /* file mapping known to the userfaultfd */
 #define META_ORPHAN	(UINT32_C(1) << 29) /* of a pool that is gone: nobody to release to */
 #define META_SLOT_MASK	(META_ORPHAN - 1)
+#define META_TEMPLATE	(UINT32_C(1) << 28) /* without META_POOL only */
 #define META_WHY_MASK	UINT32_C(3) /* enum hole_reason */
 #define META_FREED	(UINT32_C(1) << 2) /* was backed when it was given */
 
@@ -43,6 +44,7 @@ struct guest_ram {
 	int uffd; /* -1: pages cannot be frozen */
 	int pagemap_fd;
 	_Atomic uint32_t *meta; /* n_pages */
+	const uint8_t *template; /* n_pages, to compare with; NULL: none */
 	uint16_t *
 		/* n_pages, under the chunk's lock; costs memory only where there is direct I/O */
 		busy;
@@ -58,6 +60,22 @@ struct guest_ram {
 static inline uint32_t guest_ram_meta(const struct guest_ram *ram, uint64_t page)
 {
 	return atomic_load_explicit(&ram->meta[page], memory_order_relaxed);
+}
+
+/* Whether the mapping at a page with this meta is of a file: the pool's or the template. */
+static inline bool meta_is_file(uint32_t meta)
+{
+	return meta & META_POOL || meta & META_TEMPLATE;
+}
+
+/* Whether a mapping ends between two neighbouring pages with this meta. */
+static inline bool meta_is_boundary(uint32_t before, uint32_t after)
+{
+	if (!meta_is_file(before) && !meta_is_file(after))
+		return false;
+	if (before & META_POOL)
+		return after != before + 1 || (after & META_SLOT_MASK) % POOL_FILE_PAGES == 0;
+	return before != after;
 }
 
 /*
@@ -84,7 +102,7 @@ static inline int guest_ram_map_over(
 }
 
 /*
- * Puts fresh anonymous memory over n pages that lie in pool mappings, with all that guest RAM
+ * Puts fresh anonymous memory over n pages that lie in file mappings, with all that guest RAM
  * needs. Meta is the caller's to set. -ENOMEM when the kernel's limit of mappings is reached:
  * nothing has changed then. Under the chunk's lock.
  */

@@ -180,6 +180,8 @@ void guest_ram_free(struct guest_ram *ram)
 		return;
 	for (size_t i = 0; i < ram->n_ranges; i++)
 		munmap(ram->ranges[i].host - PAGE_BYTES, ram->ranges[i].bytes + 2 * PAGE_BYTES);
+	if (ram->template)
+		munmap((void *)(uintptr_t)ram->template, ram->n_pages * PAGE_BYTES);
 	cleanup_closep(&ram->uffd);
 	cleanup_closep(&ram->pagemap_fd);
 	if (ram->chunks)
@@ -312,14 +314,6 @@ void guest_ram_done(struct guest_ram *ram, gpa_t gpa, uint64_t bytes)
 		remove_busy(ram, page, pages_touched(gpa, bytes));
 }
 
-/* Whether a mapping ends between two neighbouring pages with this meta. */
-static bool is_boundary(uint32_t before, uint32_t after)
-{
-	if (!(before & META_POOL) && !(after & META_POOL))
-		return false;
-	return after != before + 1 || (after & META_SLOT_MASK) % POOL_FILE_PAGES == 0;
-}
-
 /*
  * Mappings that begin at pages [first, first + n]; the last one may be of the next chunk (then it
  * may be out of date).
@@ -330,7 +324,8 @@ static int64_t count_boundaries(const struct guest_ram *ram, uint64_t first, uin
 
 	for (uint64_t i = first; i <= first + n && i < ram->n_pages; i++)
 		if (i > 0)
-			count += is_boundary(guest_ram_meta(ram, i - 1), guest_ram_meta(ram, i));
+			count += meta_is_boundary(
+				guest_ram_meta(ram, i - 1), guest_ram_meta(ram, i));
 	return count;
 }
 
@@ -441,14 +436,14 @@ int guest_ram_map_anonymous(struct guest_ram *ram, uint64_t first, uint64_t n)
 	return 0;
 }
 
-/* Makes holes of n pages of one chunk whose mappings are all of the pool or all anonymous. */
+/* Makes holes of n pages of one chunk whose mappings are all of files or all anonymous. */
 static int discard_stretch(struct guest_ram *ram, uint64_t first, uint64_t n, enum hole_reason why)
 {
 	uint8_t *host = guest_ram_page_ptr(ram, first);
 	uint64_t entries[CHUNK_PAGES];
 	int r;
 
-	if (guest_ram_meta(ram, first) & META_POOL) {
+	if (meta_is_file(guest_ram_meta(ram, first))) {
 		r = guest_ram_map_anonymous(ram, first, n);
 		if (r == 0)
 			guest_ram_set_meta(ram, first, n, (uint32_t)why | META_FREED);
@@ -470,9 +465,9 @@ static int discard_stretch(struct guest_ram *ram, uint64_t first, uint64_t n, en
 	return 0;
 }
 
-static bool is_pool_page(const struct guest_ram *ram, uint64_t page)
+static bool is_file_page(const struct guest_ram *ram, uint64_t page)
 {
-	return guest_ram_meta(ram, page) & META_POOL;
+	return meta_is_file(guest_ram_meta(ram, page));
 }
 
 int guest_ram_discard(struct guest_ram *ram, uint64_t page, uint64_t n_pages, enum hole_reason why,
@@ -489,7 +484,7 @@ int guest_ram_discard(struct guest_ram *ram, uint64_t page, uint64_t n_pages, en
 		end = begin + pages_in_chunk(begin, page + n_pages - begin);
 		pthread_mutex_lock(lock);
 		for (uint64_t i = begin; i < end; i += n) {
-			bool pool = is_pool_page(ram, i);
+			bool file = is_file_page(ram, i);
 			int r;
 
 			if (ram->busy[i]) {
@@ -497,7 +492,7 @@ int guest_ram_discard(struct guest_ram *ram, uint64_t page, uint64_t n_pages, en
 				continue;
 			}
 			for (n = 1; i + n < end && !ram->busy[i + n] &&
-				    is_pool_page(ram, i + n) == pool;)
+				    is_file_page(ram, i + n) == file;)
 				n++;
 			r = discard_stretch(ram, i, n, why);
 			if (r < 0)
@@ -519,7 +514,7 @@ void guest_ram_undiscard(struct guest_ram *ram, uint64_t page, uint64_t n_pages)
 
 		if (i == page || i % CHUNK_PAGES == 0)
 			pthread_mutex_lock(lock);
-		if (!is_pool_page(ram, i))
+		if (!is_file_page(ram, i))
 			atomic_store_explicit(&ram->meta[i], HOLE_UNTOUCHED, memory_order_relaxed);
 		if (i == page + n_pages - 1 || i % CHUNK_PAGES == CHUNK_PAGES - 1)
 			pthread_mutex_unlock(lock);
@@ -545,17 +540,18 @@ int guest_ram_pagemap(const struct guest_ram *ram, uint64_t page, uint64_t n, ui
  */
 static void count_page(struct guest_ram_census *c, uint32_t meta, uint64_t entry)
 {
-	bool pool = meta & META_POOL;
+	bool file = meta_is_file(meta);
 
 	if (entry & PAGEMAP_SWAPPED) {
 		c->swapped_pages++;
-		c->broken_pages += pool;
-	} else if (pool && (!(entry & PAGEMAP_PRESENT) || (entry & PAGEMAP_FILE))) {
-		c->shared_pages++;
+		c->broken_pages += file;
+	} else if (file && (!(entry & PAGEMAP_PRESENT) || (entry & PAGEMAP_FILE))) {
+		c->shared_pages += !!(meta & META_POOL);
+		c->template_pages += !(meta & META_POOL);
 	} else if ((entry & PAGEMAP_PRESENT) &&
-		   (pool || (entry & (PAGEMAP_EXCLUSIVE | PAGEMAP_FILE)))) {
+		   (file || (entry & (PAGEMAP_EXCLUSIVE | PAGEMAP_FILE)))) {
 		c->private_pages++;
-		c->broken_pages += pool;
+		c->broken_pages += file;
 	} else {
 		c->hole_pages[meta & META_WHY_MASK]++;
 		c->freed_pages[meta & META_WHY_MASK] += !!(meta & META_FREED);
@@ -587,7 +583,7 @@ int guest_ram_census(struct guest_ram *ram, struct guest_ram_census *ret)
 
 				count_page(&c, meta, entries[j]);
 				if (done + j > 0)
-					c.mappings += is_boundary(
+					c.mappings += meta_is_boundary(
 						guest_ram_meta(ram, page + j - 1), meta);
 			}
 		}

@@ -1,6 +1,6 @@
 /*
  * A guest's RAM as this process holds it: anonymous memory in a few ranges, and for each 4 KiB page
- * what we made of it (private, mapped from the pool, a hole and why). Everything that takes a page
+ * what we made of it (private, of the template, mapped from the pool, a hole and why). Everything that takes a page
  * away or puts another one in its place goes through here, under the lock of its 2 MiB chunk;
  * devices announce direct I/O as busy.
  *
@@ -10,6 +10,7 @@
 #pragma once
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -55,6 +56,28 @@ int guest_ram_new(
 	const struct guest_ram_layout *layout, size_t n, struct guest_ram **ret, struct error *e);
 void guest_ram_free(struct guest_ram *ram);
 DEFINE_CLEANUP(struct guest_ram *, guest_ram_free)
+
+/*
+ * Makes the RAM a copy-on-write copy of a template: a sealed memfd that holds it by page number
+ * (memd/base/template-file.h). Its data is mapped, its long holes stay anonymous, so that reading
+ * them fills neither. Once, before anything else has touched the RAM. fd stays the caller's. -EINVAL: not
+ * of this size or not sealed; an errno of mmap: the RAM is useless then.
+ */
+int guest_ram_set_template(struct guest_ram *ram, int fd, struct error *e);
+/* The template's copy of a page whose mapping is of the template, written since or not; else NULL. */
+const uint8_t *guest_ram_template_page(const struct guest_ram *ram, uint64_t page);
+/*
+ * Writes the RAM by page number to fd, a new empty file; what is zero becomes a hole of it. The guest
+ * stands still: no vCPU runs, no device writes. -ECANCELED when *cancel became true, or an errno of
+ * writing.
+ */
+int guest_ram_save(const struct guest_ram *ram, int fd, const atomic_bool *cancel);
+/*
+ * Says why pages that were never touched are holes (a restored balloon); others are left as they
+ * are.
+ */
+void guest_ram_mark_holes(
+	struct guest_ram *ram, uint64_t page, uint64_t n_pages, enum hole_reason why);
 
 size_t guest_ram_ranges(const struct guest_ram *ram, const struct guest_ram_range **ret);
 uint64_t guest_ram_pages(const struct guest_ram *ram);
@@ -116,10 +139,11 @@ void guest_ram_undiscard(struct guest_ram *ram, uint64_t page, uint64_t n_pages)
 struct guest_ram_census {
 	uint64_t private_pages; /* anonymous and present; the kernel's zero page is a hole */
 	uint64_t shared_pages; /* mapped from the pool, not broken */
+	uint64_t template_pages; /* mapped from the template, not broken */
 	uint64_t swapped_pages;
 	uint64_t hole_pages[4]; /* by enum hole_reason */
 	uint64_t freed_pages[4]; /* of those, backed when they were given */
-	uint64_t broken_pages; /* of private and swapped: in a pool mapping, written since */
+	uint64_t broken_pages; /* of private and swapped: in a file mapping, written since */
 	uint64_t mappings; /* virtual memory areas the RAM consists of, as we made them */
 };
 /*

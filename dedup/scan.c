@@ -4,8 +4,8 @@
  * DOC: which pages, in which order, and why
  *
  * Zero pages come first: they are known by their first bytes, cost no mapping, and are dropped
- * whatever the pool says. Then pages of a pool mapping that were written and hold the old content
- * again: back to it without a new mapping. All others are hashed and offered.
+ * whatever the pool says. Then pages of a pool's or the template's mapping that were written and hold
+ * the old content again: back to it without a new mapping. All others are hashed and offered.
  *
  * KSM takes a page only after it has seen the same checksum twice. Here a page is offered at once
  * when it is new, since a comparison under the freeze decides and not the hash: a page that changes
@@ -182,13 +182,16 @@ static bool is_private(uint64_t entry)
 	return (entry & (must | PAGEMAP_FILE)) == must;
 }
 
-static bool equals_own_slot(const struct scan *s, uint64_t page)
+/* Whether a page that was written in a file mapping holds what the file has there. */
+static bool equals_file(const struct scan *s, uint64_t page)
 {
 	uint32_t slot;
 	uint64_t offset;
-	const uint8_t *shared;
+	const uint8_t *shared = guest_ram_template_page(s->ram, page);
 	int fd;
 
+	if (shared)
+		return page_equal(guest_ram_page_ptr(s->ram, page), shared);
 	if (!s->pool || !freeze_slot_of(s->ram, page, &slot))
 		return false;
 	shared = pool_client_slot(s->pool, slot, &fd, &offset);
@@ -206,12 +209,14 @@ static void look_at_page(struct scan *s, uint64_t page, enum scanner_mode mode)
 		add(s, page, SCAN_DROP, 0);
 		return;
 	}
-	if (mode != SCANNER_SHARE || !s->pool)
+	if (mode != SCANNER_SHARE)
 		return;
-	if (equals_own_slot(s, page)) {
+	if (equals_file(s, page)) {
 		add(s, page, SCAN_RESTORE, 0);
 		return;
 	}
+	if (!s->pool)
+		return;
 	hash = page_hash(p);
 	s->stats.pages_hashed++;
 	checksum = (uint16_t)(hash >> 48) ? (uint16_t)(hash >> 48) : 1;
@@ -330,10 +335,8 @@ static size_t run_length(const struct scan *s, size_t i, size_t end)
 static bool is_too_short(
 	const struct scan *s, const struct scan_candidate *c, size_t n, size_t shortest)
 {
-	uint32_t slot;
-
-	if (c->fate == SCAN_DROP) /* only in a pool mapping does a hole need one of its own */
-		return shortest == SIZE_MAX && freeze_slot_of(s->ram, c->page, &slot);
+	if (c->fate == SCAN_DROP) /* only in a file mapping does a hole need one of its own */
+		return shortest == SIZE_MAX && freeze_is_file(s->ram, c->page);
 	return c->fate == SCAN_MAP && n < shortest;
 }
 
@@ -358,7 +361,7 @@ static bool still_holds(const struct scan *s, const struct scan_candidate *c)
 	case SCAN_DROP:
 		return page_is_zero(p);
 	case SCAN_RESTORE:
-		return equals_own_slot(s, c->page);
+		return equals_file(s, c->page);
 	case SCAN_MAP:
 		shared = pool_client_slot(s->pool, c->slot, &fd, &offset);
 		return shared && page_equal(p, shared);

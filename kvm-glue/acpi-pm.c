@@ -25,6 +25,15 @@ enum {
 
 #define PM_TIMER_HZ UINT64_C(3579545)
 
+#define TAG_PM SNAPSHOT_TAG('a', 'c', 'p', 'm')
+
+struct saved_pm {
+	uint16_t status;
+	uint16_t enable;
+	uint16_t control;
+	uint16_t reserved;
+};
+
 struct acpi_pm {
 	struct machine *machine;
 	struct bus_range *event_ports;
@@ -169,4 +178,30 @@ int acpi_pm_power_button(struct acpi_pm *pm)
 	update_sci(pm);
 	pthread_mutex_unlock(&pm->lock);
 	return enabled ? 0 : -EAGAIN;
+}
+
+void acpi_pm_save(struct acpi_pm *pm, struct snapshot_writer *w)
+{
+	struct saved_pm saved;
+
+	pthread_mutex_lock(&pm->lock);
+	saved = (struct saved_pm){
+		.status = pm->status, .enable = pm->enable, .control = pm->control};
+	pthread_mutex_unlock(&pm->lock);
+	snapshot_put(w, TAG_PM, &saved, sizeof(saved));
+}
+
+int acpi_pm_restore(struct acpi_pm *pm, struct snapshot_reader *r)
+{
+	struct saved_pm saved;
+
+	if (snapshot_get(r, TAG_PM, &saved, sizeof(saved)) < 0)
+		return -EINVAL;
+	pthread_mutex_lock(&pm->lock);
+	pm->status = saved.status & EVENT_ALL;
+	pm->enable = saved.enable & EVENT_ALL;
+	pm->control = saved.control & CONTROL_WRITABLE;
+	update_sci(pm);
+	pthread_mutex_unlock(&pm->lock);
+	return 0;
 }

@@ -10,6 +10,7 @@
 
 #include "kvm-glue/aml.h"
 #include "kvm-glue/pci.h"
+#include "kvm-glue/pvpanic.h"
 #include "memd/base/overflow.h"
 
 #define LOCAL_APIC_GPA UINT32_C(0xfee00000)
@@ -257,6 +258,20 @@ static void put_sleep_state(struct aml *a)
 	aml_close(a, s5);
 }
 
+/* What Linux' pvpanic driver binds to. */
+static void put_panic_device(struct aml *a)
+{
+	static const uint8_t id[] = "\x0dQEMU0001"; /* a string, with its NUL */
+	const struct resource_io port = {RESOURCE_IO, 1, PVPANIC_PORT, PVPANIC_PORT, 1, 1};
+	aml_package device = aml_device(a, "PEVT");
+
+	aml_name(a, "_HID");
+	aml_bytes(a, id, sizeof(id));
+	aml_name(a, "_CRS");
+	aml_resources(a, &port, sizeof(port));
+	aml_close(a, device);
+}
+
 static void write_dsdt(struct writer *w, uint64_t *ret_gpa)
 {
 	uint8_t code[1024];
@@ -272,6 +287,7 @@ static void write_dsdt(struct writer *w, uint64_t *ret_gpa)
 	put_pci_resources(&a);
 	put_pci_routing(&a);
 	aml_close(&a, device);
+	put_panic_device(&a);
 	aml_close(&a, scope);
 	h = reserve(w, sizeof(*h) + a.used, ret_gpa);
 	if (!h || a.full) {

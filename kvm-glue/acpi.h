@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "kvm-glue/machine.h"
+#include "kvm-glue/snapshot.h"
 
 /* Fixed hardware registers, I/O ports (ACPI 6.4, 4.8). Those that QEMU's machines use, too. */
 #define ACPI_PM1_EVENT_PORT   0x600 /* status and enable, 2 bytes each */
@@ -35,3 +36,6 @@ DEFINE_CLEANUP(struct acpi_pm *, acpi_pm_free)
  * remembered until it does.
  */
 int acpi_pm_power_button(struct acpi_pm *pm);
+/* vCPUs stand still. restore: -EINVAL. */
+void acpi_pm_save(struct acpi_pm *pm, struct snapshot_writer *w);
+int acpi_pm_restore(struct acpi_pm *pm, struct snapshot_reader *r);

@@ -32,7 +32,7 @@ static int read_header(struct loader *l)
 
 	if (l->bytes < sizeof(l->header) || memcmp(l->image, ELFMAG, SELFMAG) != 0)
 		return error_set(l->e, -ENOEXEC,
-			"no ELF file: an uncompressed kernel (vmlinux) is needed, not a bzImage");
+			"neither an ELF file (vmlinux) nor a bzImage (vmlinuz)");
 	memcpy(&l->header, l->image, sizeof(l->header));
 	if (h->e_ident[EI_CLASS] != ELFCLASS64 || h->e_ident[EI_DATA] != ELFDATA2LSB ||
 		h->e_machine != EM_X86_64 || (h->e_type != ET_EXEC && h->e_type != ET_DYN))
@@ -167,7 +167,7 @@ static bool is_loaded(const struct loader *l, uint64_t gpa)
 	return false;
 }
 
-static int choose_entry(const struct loader *l, enum boot_protocol wanted, struct boot_elf *elf)
+static int choose_entry(const struct loader *l, enum boot_protocol wanted, struct boot_kernel *elf)
 {
 	if (wanted == BOOT_AUTO)
 		wanted = l->is_linux ? BOOT_LINUX64 : BOOT_PVH;
@@ -188,10 +188,10 @@ static int choose_entry(const struct loader *l, enum boot_protocol wanted, struc
 }
 
 int boot_elf_load(const uint8_t *image, uint64_t bytes, const struct guest_ram *ram,
-	enum boot_protocol wanted, struct boot_elf *ret, struct error *e)
+	enum boot_protocol wanted, struct boot_kernel *ret, struct error *e)
 {
 	struct loader l = {.image = image, .bytes = bytes, .ram = ram, .e = e};
-	struct boot_elf elf;
+	struct boot_kernel elf = {.initrd_end_gpa = UINT64_MAX};
 	int r;
 
 	r = read_header(&l);

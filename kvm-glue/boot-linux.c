@@ -41,7 +41,17 @@ static void write_page_tables(uint64_t *tables)
 		pds[i] = i * CHUNK_BYTES | PAGE_TABLE_PRESENT_WRITABLE | PAGE_TABLE_HUGE;
 }
 
-void boot_linux_write(const struct guest_ram *ram, const struct boot_info *info)
+/* What a bzImage says of itself it is told again; what a loader fills in comes after. */
+static void take_setup_header(struct setup_header *hdr, const struct boot_kernel *kernel)
+{
+	_Static_assert(sizeof(*hdr) <= BOOT_SETUP_HEADER_MAX, "the header fits");
+	memcpy(hdr, kernel->setup_header,
+		kernel->setup_header_bytes < sizeof(*hdr) ? kernel->setup_header_bytes
+							  : sizeof(*hdr));
+}
+
+void boot_linux_write(
+	const struct guest_ram *ram, const struct boot_kernel *kernel, const struct boot_info *info)
 {
 	struct boot_params *zero_page = low_ram(ram, BOOT_INFO_GPA, sizeof(*zero_page));
 	struct boot_map_entry map[BOOT_MAP_MAX];
@@ -51,10 +61,11 @@ void boot_linux_write(const struct guest_ram *ram, const struct boot_info *info)
 	zero_page->hdr.boot_flag = BOOT_FLAG;
 	zero_page->hdr.header = HEADER_MAGIC;
 	zero_page->hdr.version = PROTOCOL_VERSION;
-	zero_page->hdr.type_of_loader = LOADER_UNREGISTERED;
-	zero_page->hdr.loadflags = LOADED_HIGH;
-	zero_page->hdr.cmd_line_ptr = (uint32_t)BOOT_CMDLINE_GPA;
 	zero_page->hdr.cmdline_size = (uint32_t)BOOT_CMDLINE_MAX - 1;
+	take_setup_header(&zero_page->hdr, kernel);
+	zero_page->hdr.type_of_loader = LOADER_UNREGISTERED;
+	zero_page->hdr.loadflags |= LOADED_HIGH;
+	zero_page->hdr.cmd_line_ptr = (uint32_t)BOOT_CMDLINE_GPA;
 	zero_page->hdr.ramdisk_image = (uint32_t)info->initrd_gpa;
 	zero_page->hdr.ramdisk_size = (uint32_t)info->initrd_bytes;
 	zero_page->acpi_rsdp_addr = info->rsdp_gpa;
@@ -68,10 +79,10 @@ void boot_linux_write(const struct guest_ram *ram, const struct boot_info *info)
 	write_page_tables(low_ram(ram, BOOT_PAGE_TABLE_GPA, (2 + N_DIRECTORIES) * PAGE_BYTES));
 }
 
-int boot_linux_enter(int vcpu_fd, const struct boot_elf *elf, struct error *e)
+int boot_linux_enter(int vcpu_fd, const struct boot_kernel *kernel, struct error *e)
 {
 	struct x86_entry64 entry = {
-		.entry_gpa = elf->entry_gpa,
+		.entry_gpa = kernel->entry_gpa,
 		.parameters_gpa = BOOT_INFO_GPA,
 		.cr3_gpa = BOOT_PAGE_TABLE_GPA,
 		.gdt_gpa = BOOT_GDT_GPA,

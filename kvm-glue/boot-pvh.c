@@ -70,7 +70,7 @@ void boot_pvh_write(const struct guest_ram *ram, const struct boot_info *info)
 		};
 }
 
-int boot_pvh_enter(int vcpu_fd, const struct boot_elf *elf, struct error *e)
+int boot_pvh_enter(int vcpu_fd, const struct boot_kernel *kernel, struct error *e)
 {
-	return x86_regs_set_pvh(vcpu_fd, (uint32_t)elf->entry_gpa, (uint32_t)BOOT_INFO_GPA, e);
+	return x86_regs_set_pvh(vcpu_fd, (uint32_t)kernel->entry_gpa, (uint32_t)BOOT_INFO_GPA, e);
 }

@@ -46,7 +46,7 @@ static int file_bytes(int fd, uint64_t *ret_bytes)
 
 /* Reads the kernel into pages of its own, given back at once afterwards, and loads it from there. */
 static int load_kernel(const struct boot_request *q, const struct guest_ram *ram,
-	struct boot_elf *ret, struct error *e)
+	struct boot_kernel *ret, struct error *e)
 {
 	uint64_t bytes = 0;
 	void *image;
@@ -64,15 +64,17 @@ static int load_kernel(const struct boot_request *q, const struct guest_ram *ram
 	r = fd_read_full(q->kernel_fd, image, bytes);
 	if (r < 0)
 		error_set(e, r, "cannot be read: %s", strerror(-r));
+	else if (boot_bzimage_is(image, bytes))
+		r = boot_bzimage_load(image, bytes, ram, q->protocol, ret, e);
 	else
 		r = boot_elf_load(image, bytes, ram, q->protocol, ret, e);
 	munmap(image, bytes);
 	return r;
 }
 
-/* The initrd goes to the end of low RAM, where it is out of the kernel's way. */
+/* The initrd goes to the end of low RAM, or of what the kernel can reach, out of the kernel's way. */
 static int load_initrd(const struct boot_request *q, const struct guest_ram *ram,
-	uint64_t kernel_end_gpa, struct boot_info *info, struct error *e)
+	const struct boot_kernel *kernel, struct boot_info *info, struct error *e)
 {
 	const struct guest_ram_range *ranges;
 	uint64_t bytes = 0, end_gpa, gpa;
@@ -84,9 +86,9 @@ static int load_initrd(const struct boot_request *q, const struct guest_ram *ram
 	if (r < 0)
 		return error_set(e, r, "no regular file");
 	guest_ram_ranges(ram, &ranges);
-	end_gpa = ranges[0].gpa + ranges[0].bytes;
+	end_gpa = u64_min(ranges[0].gpa + ranges[0].bytes, kernel->initrd_end_gpa);
 	gpa = u64_align_down(end_gpa - u64_min(bytes, end_gpa), PAGE_BYTES);
-	if (bytes == 0 || bytes > end_gpa || gpa < u64_align_up(kernel_end_gpa, PAGE_BYTES))
+	if (bytes == 0 || bytes > end_gpa || gpa < u64_align_up(kernel->end_gpa, PAGE_BYTES))
 		return error_set(e, -EFBIG,
 			"%s do not fit beside the kernel into %s of RAM: give the guest more "
 			"memory",
@@ -99,15 +101,17 @@ static int load_initrd(const struct boot_request *q, const struct guest_ram *ram
 	return 0;
 }
 
-static int write_cmdline(const struct boot_request *q, const struct guest_ram *ram, bool is_linux,
-	char *ret_cmdline, struct error *e)
+static int write_cmdline(const struct boot_request *q, const struct guest_ram *ram,
+	const struct boot_kernel *kernel, char *ret_cmdline, struct error *e)
 {
-	uint64_t max = is_linux ? LINUX_CMDLINE_MAX : BOOT_CMDLINE_MAX;
+	uint64_t max = kernel->is_linux ? LINUX_CMDLINE_MAX : BOOT_CMDLINE_MAX;
 	char extra[512] = "";
 	char text[BOOT_CMDLINE_MAX];
 	int n, r;
 
-	if (is_linux && q->backend == HOST_BACKEND_PVM) {
+	if (kernel->cmdline_max)
+		max = u64_min(max, kernel->cmdline_max);
+	if (kernel->is_linux && q->backend == HOST_BACKEND_PVM) {
 		r = x86_pvm_linux_parameters(extra, sizeof(extra));
 		if (r < 0)
 			return r;
@@ -129,26 +133,26 @@ int boot_guest(const struct boot_request *q, const struct guest_ram *ram, int vc
 	char *ret_cmdline, struct error *e)
 {
 	struct boot_info info = {.rsdp_gpa = q->rsdp_gpa};
-	struct boot_elf elf;
+	struct boot_kernel kernel;
 	int r;
 
-	r = load_kernel(q, ram, &elf, e);
+	r = load_kernel(q, ram, &kernel, e);
 	if (r < 0) {
 		error_prefix(e, "kernel %s", q->kernel_path);
 		return r;
 	}
-	r = load_initrd(q, ram, elf.end_gpa, &info, e);
+	r = load_initrd(q, ram, &kernel, &info, e);
 	if (r < 0) {
 		error_prefix(e, "initrd %s", q->initrd_path);
 		return r;
 	}
-	r = write_cmdline(q, ram, elf.is_linux, ret_cmdline, e);
+	r = write_cmdline(q, ram, &kernel, ret_cmdline, e);
 	if (r < 0)
 		return r;
-	if (elf.protocol == BOOT_PVH) {
+	if (kernel.protocol == BOOT_PVH) {
 		boot_pvh_write(ram, &info);
-		return boot_pvh_enter(vcpu_fd, &elf, e);
+		return boot_pvh_enter(vcpu_fd, &kernel, e);
 	}
-	boot_linux_write(ram, &info);
-	return boot_linux_enter(vcpu_fd, &elf, e);
+	boot_linux_write(ram, &kernel, &info);
+	return boot_linux_enter(vcpu_fd, &kernel, e);
 }

@@ -40,12 +40,18 @@ struct boot_map_entry {
 /* Fills map (BOOT_MAP_MAX entries) and returns how many. */
 unsigned boot_map(const struct guest_ram *ram, struct boot_map_entry *map);
 
-/* An ELF kernel once it is in guest memory. */
-struct boot_elf {
+/* A kernel once it is in guest memory. */
+#define BOOT_SETUP_HEADER_MAX 128
+struct boot_kernel {
 	enum boot_protocol protocol;
 	bool is_linux; /* carries a note of Linux */
 	uint64_t entry_gpa;
-	uint64_t end_gpa; /* of the highest segment */
+	uint64_t end_gpa; /* of all it needs before it can look after itself */
+	uint64_t initrd_end_gpa; /* an initrd must end at or below; UINT64_MAX: anywhere */
+	uint64_t cmdline_max; /* bytes with the NUL that it takes; 0: unknown */
+	/* A bzImage's own setup header, which the zero page takes over; 0 bytes for an ELF kernel. */
+	uint8_t setup_header[BOOT_SETUP_HEADER_MAX];
+	unsigned setup_header_bytes;
 };
 
 /*
@@ -55,7 +61,17 @@ struct boot_elf {
  * may have been written then.
  */
 int boot_elf_load(const uint8_t *image, uint64_t bytes, const struct guest_ram *ram,
-	enum boot_protocol wanted, struct boot_elf *ret, struct error *e);
+	enum boot_protocol wanted, struct boot_kernel *ret, struct error *e);
+
+/* Whether the file is a bzImage, whatever is wrong with it. */
+bool boot_bzimage_is(const uint8_t *image, uint64_t bytes);
+/*
+ * Copies the protected mode part of a bzImage (Documentation/x86/boot.rst) to where it wants to be,
+ * for its 64-bit entry; it decompresses itself from there. -ENOEXEC (no 64-bit entry, or a protocol
+ * older than 2.12), -EINVAL (malformed), -EFBIG (does not fit into this guest's RAM); *e says what.
+ */
+int boot_bzimage_load(const uint8_t *image, uint64_t bytes, const struct guest_ram *ram,
+	enum boot_protocol wanted, struct boot_kernel *ret, struct error *e);
 
 /* What a protocol hands over. initrd_bytes 0: none. rsdp_gpa 0: none. The command line is at BOOT_CMDLINE_GPA. */
 struct boot_info {
@@ -65,11 +81,12 @@ struct boot_info {
 };
 
 /* Writes the structures of that protocol; the RAM has at least 2 MiB at 0. */
-void boot_linux_write(const struct guest_ram *ram, const struct boot_info *info);
+void boot_linux_write(const struct guest_ram *ram, const struct boot_kernel *kernel,
+	const struct boot_info *info);
 void boot_pvh_write(const struct guest_ram *ram, const struct boot_info *info);
 /* Sets the vCPU up for the entry. An errno of KVM. */
-int boot_linux_enter(int vcpu_fd, const struct boot_elf *elf, struct error *e);
-int boot_pvh_enter(int vcpu_fd, const struct boot_elf *elf, struct error *e);
+int boot_linux_enter(int vcpu_fd, const struct boot_kernel *kernel, struct error *e);
+int boot_pvh_enter(int vcpu_fd, const struct boot_kernel *kernel, struct error *e);
 
 struct boot_request {
 	enum boot_protocol protocol;

@@ -38,6 +38,10 @@ struct control {
 	bool pausing; /* the order to park was given by memd */
 	bool pause_answer_due;
 	uint32_t pause_seq;
+	bool snapshot_due; /* when the vCPUs have parked */
+	bool snapshot_answer_due;
+	uint32_t snapshot_seq;
+	int state_fd, ram_fd; /* while snapshot_due */
 	bool quit;
 };
 
@@ -45,7 +49,7 @@ static void disconnect(struct control *c)
 {
 	cleanup_closep(&c->connection_fd);
 	c->connection_fd = -1;
-	c->pause_answer_due = false;
+	c->pause_answer_due = c->snapshot_answer_due = false;
 }
 
 /*
@@ -99,8 +103,8 @@ static void send_hello(struct control *c)
 	struct vmm_hello hello = {
 		.proto_version = VMM_PROTO_VERSION,
 		.state = c->state,
-		.n_vcpus = c->vmm->options->n_vcpus,
-		.ram_bytes = c->vmm->options->memory_bytes,
+		.n_vcpus = c->vmm->n_vcpus,
+		.ram_bytes = c->vmm->memory_bytes,
 	};
 	const struct guest_ram_range *ranges;
 	size_t n = guest_ram_ranges(c->vmm->ram, &ranges);
@@ -176,6 +180,31 @@ static void fill_machine_stats(struct vmm *vmm, struct vmm_stats *s)
 	s->console_dropped_bytes = console_dropped_bytes(vmm->console);
 }
 
+static void fill_kvm_stats(struct vmm *vmm, struct vmm_stats *s)
+{
+	uint64_t k[KVM_STATS];
+
+	s->memory_mode = vmm->host.memory_mode;
+	if (!vmm->kvm_stats || kvm_stats_read(vmm->kvm_stats, k) < 0)
+		return;
+	s->kvm_stats_valid = 1;
+	s->kvm_pages_4k = k[KVM_STAT_PAGES_4K];
+	s->kvm_pages_2m = k[KVM_STAT_PAGES_2M];
+	s->kvm_pages_1g = k[KVM_STAT_PAGES_1G];
+	s->kvm_mmu_unsync = k[KVM_STAT_MMU_UNSYNC];
+	s->kvm_mmu_shadow_zapped = k[KVM_STAT_MMU_SHADOW_ZAPPED];
+	s->kvm_mmu_pte_writes = k[KVM_STAT_MMU_PTE_WRITE];
+	s->kvm_remote_tlb_flushes = k[KVM_STAT_REMOTE_TLB_FLUSHES];
+	s->kvm_tlb_flushes = k[KVM_STAT_TLB_FLUSHES];
+	s->kvm_page_faults = k[KVM_STAT_PF_TAKEN];
+	s->kvm_page_faults_fixed = k[KVM_STAT_PF_FIXED];
+	s->kvm_page_faults_guest = k[KVM_STAT_PF_GUEST];
+	s->kvm_exits = k[KVM_STAT_EXITS];
+	s->kvm_halt_exits = k[KVM_STAT_HALT_EXITS];
+	s->kvm_io_exits = k[KVM_STAT_IO_EXITS];
+	s->kvm_mmio_exits = k[KVM_STAT_MMIO_EXITS];
+}
+
 static int fill_ram_stats(struct vmm *vmm, struct vmm_stats *s)
 {
 	struct guest_ram_census census;
@@ -186,6 +215,7 @@ static int fill_ram_stats(struct vmm *vmm, struct vmm_stats *s)
 	s->ram_pages = guest_ram_pages(vmm->ram);
 	s->private_pages = census.private_pages;
 	s->shared_pages = census.shared_pages;
+	s->template_pages = census.template_pages;
 	s->swapped_pages = census.swapped_pages;
 	s->hole_untouched_pages = census.hole_pages[HOLE_UNTOUCHED];
 	s->hole_zero_pages = census.hole_pages[HOLE_ZERO];
@@ -213,6 +243,7 @@ static void handle_get_stats(struct control *c, uint32_t seq)
 	fill_balloon_stats(c->vmm, &stats);
 	fill_scanner_stats(c->vmm, &stats);
 	fill_machine_stats(c->vmm, &stats);
+	fill_kvm_stats(c->vmm, &stats);
 	reply(c, VMM_STATS, seq, &stats, sizeof(stats));
 }
 
@@ -248,14 +279,24 @@ static void handle_pause(struct control *c, uint32_t seq)
 	}
 }
 
-/* Not when the guest has ended meanwhile: request_stop gave the order to park, which must not be taken back. */
+static bool snapshot_needs_stillness(const struct control *c)
+{
+	return c->snapshot_due || atomic_load(&c->vmm->snapshot.phase) == VMM_SNAPSHOT_WRITING;
+}
+
+/*
+ * Not when the guest has ended meanwhile: request_stop gave the order to park, which must not be
+ * taken back. While a snapshot is written the guest goes on later.
+ */
 static void resume(struct control *c)
 {
+	c->pausing = false;
+	if (snapshot_needs_stillness(c))
+		return;
 	pthread_mutex_lock(&c->vmm->stop_lock);
 	if (!c->vmm->stop_asked)
 		vcpus_order(c->vmm->vcpus, VCPUS_RUN);
 	pthread_mutex_unlock(&c->vmm->stop_lock);
-	c->pausing = false;
 }
 
 static void handle_resume(struct control *c, uint32_t seq)
@@ -332,6 +373,46 @@ static void handle_set_scan(struct control *c, uint32_t seq)
 	done(c, seq, 0, "%s", "");
 }
 
+static void snapshot_answer(struct control *c, int result, const char *why)
+{
+	if (c->snapshot_answer_due)
+		done(c, c->snapshot_seq, result, "%s", why);
+	c->snapshot_answer_due = false;
+}
+
+/* All vCPUs stand still: begins the snapshot that waits for it. */
+static void begin_snapshot(struct control *c)
+{
+	int r;
+
+	if (!c->snapshot_due)
+		return;
+	c->snapshot_due = false;
+	r = vmm_snapshot_begin(&c->vmm->snapshot, TAKE_FD(c->state_fd), TAKE_FD(c->ram_fd));
+	if (r == 0)
+		return;
+	snapshot_answer(c, r, strerror(-r));
+	if (!c->pausing)
+		resume(c);
+}
+
+static void handle_snapshot(struct control *c, uint32_t seq)
+{
+	if (c->message->header.size != 0 || c->message->n_fds != 2) {
+		done(c, seq, -EPROTO, "SNAPSHOT comes with two descriptors and nothing else");
+	} else if (c->state != VMM_STATE_PAUSED && c->state != VMM_STATE_RUNNING) {
+		done(c, seq, -EINVAL, "the guest has ended");
+	} else if (c->snapshot_due || atomic_load(&c->vmm->snapshot.phase) != VMM_SNAPSHOT_NONE) {
+		done(c, seq, -EBUSY, "a snapshot is being taken");
+	} else {
+		c->state_fd = TAKE_FD(c->message->fds[0]);
+		c->ram_fd = TAKE_FD(c->message->fds[1]);
+		c->snapshot_seq = seq;
+		c->snapshot_due = c->snapshot_answer_due = true;
+		vcpus_order(c->vmm->vcpus, VCPUS_PARK); /* settle begins it */
+	}
+}
+
 static void handle_message(struct control *c)
 {
 	uint32_t seq = c->message->header.seq;
@@ -361,6 +442,9 @@ static void handle_message(struct control *c)
 		break;
 	case VMM_SET_SCAN:
 		handle_set_scan(c, seq);
+		break;
+	case VMM_SNAPSHOT:
+		handle_snapshot(c, seq);
 		break;
 	default:
 		done(c, seq, -EOPNOTSUPP, "memd-vmm %s knows no message %u", MEMD_VERSION,
@@ -398,6 +482,24 @@ static void handle_listener(struct control *c)
 		send_event(c); /* HELLO has no room for the reason */
 }
 
+/* The snapshot's thread has come to another phase. */
+static void handle_snapshot_phase(struct control *c)
+{
+	struct vmm_snapshot *s = &c->vmm->snapshot;
+	enum vmm_snapshot_phase phase = atomic_load(&s->phase);
+	struct error e;
+	int r;
+
+	if (phase < VMM_SNAPSHOT_WRITTEN)
+		return;
+	if (!c->pausing)
+		resume(c);
+	if (phase < VMM_SNAPSHOT_ENDED)
+		return;
+	r = vmm_snapshot_end(s, &e);
+	snapshot_answer(c, r, e.text);
+}
+
 /* What the vCPUs have come to since: parked for a pause, or for good. */
 static void settle(struct control *c)
 {
@@ -408,6 +510,7 @@ static void settle(struct control *c)
 		return;
 	if (!vcpus_parked(c->vmm->vcpus))
 		return;
+	begin_snapshot(c);
 	if (vmm_stopped(c->vmm, &failed, reason)) {
 		if (c->pause_answer_due)
 			done(c, c->pause_seq, -EINVAL, "the guest has ended");
@@ -438,6 +541,7 @@ static void wait_once(struct control *c)
 		{.fd = c->vmm->vcpus->parked_fd, .events = POLLIN},
 		{.fd = c->listen_fd, .events = POLLIN},
 		{.fd = c->connection_fd, .events = POLLIN},
+		{.fd = c->vmm->snapshot.event_fd, .events = POLLIN},
 	};
 	eventfd_t count;
 
@@ -447,11 +551,16 @@ static void wait_once(struct control *c)
 		eventfd_read(fds[0].fd, &count);
 	if (fds[1].revents)
 		eventfd_read(fds[1].fd, &count);
+	if (fds[4].revents) {
+		eventfd_read(fds[4].fd, &count);
+		handle_snapshot_phase(c);
+	}
 	settle(c);
 	if (fds[3].revents)
 		handle_connection(c);
 	if (fds[2].revents)
 		handle_listener(c);
+	settle(c); /* what was asked for may be so already */
 }
 
 int control_run(struct vmm *vmm, int listen_fd)
@@ -460,6 +569,8 @@ int control_run(struct vmm *vmm, int listen_fd)
 		.vmm = vmm,
 		.listen_fd = listen_fd,
 		.connection_fd = -1,
+		.state_fd = -1,
+		.ram_fd = -1,
 		.message = ipc_message_new(),
 		.state = VMM_STATE_RUNNING,
 	};
@@ -473,6 +584,8 @@ int control_run(struct vmm *vmm, int listen_fd)
 		wait_once(&c);
 	ipc_message_free(c.message);
 	disconnect(&c);
+	cleanup_closep(&c.state_fd);
+	cleanup_closep(&c.ram_fd);
 	cleanup_closep(&c.listen_fd);
 	return c.state == VMM_STATE_FAILED ? EXIT_STATUS_FAILED : EXIT_STATUS_DONE;
 }

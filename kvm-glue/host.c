@@ -51,6 +51,32 @@ static enum host_backend detect_backend(void)
 	return HOST_BACKEND_UNKNOWN;
 }
 
+/* Whether a module's parameter is Y or 1. */
+static bool has_parameter(const char *path)
+{
+	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+	char c = 0;
+
+	return fd >= 0 && read(fd, &c, 1) == 1 && (c == 'Y' || c == '1');
+}
+
+static enum vmm_memory_mode detect_memory_mode(enum host_backend backend)
+{
+	switch (backend) {
+	case HOST_BACKEND_VMX:
+		return has_parameter("/sys/module/kvm_intel/parameters/ept") ? VMM_MEMORY_EPT
+									     : VMM_MEMORY_SHADOW;
+	case HOST_BACKEND_SVM:
+		return has_parameter("/sys/module/kvm_amd/parameters/npt") ? VMM_MEMORY_NPT
+									   : VMM_MEMORY_SHADOW;
+	case HOST_BACKEND_PVM:
+		return VMM_MEMORY_PVM;
+	case HOST_BACKEND_UNKNOWN:
+		break;
+	}
+	return VMM_MEMORY_UNKNOWN;
+}
+
 const char *host_backend_name(enum host_backend b)
 {
 	switch (b) {
@@ -128,6 +154,7 @@ int host_open(struct host *ret, struct error *e)
 	*ret = (struct host){
 		.kvm_fd = TAKE_FD(fd),
 		.backend = detect_backend(),
+		.memory_mode = detect_memory_mode(detect_backend()),
 		.vcpus_max = vcpus_max > 0 ? (unsigned)vcpus_max : 1,
 		.memslots_max = memslots_max > 0 ? (unsigned)memslots_max : 32,
 		.run_bytes = (size_t)r,

@@ -4,6 +4,7 @@
 #include <stddef.h>
 
 #include "memd/base/error.h"
+#include "memd/base/vmm-proto.h"
 
 /* How KVM runs guest code here. It decides which quirks apply (x86-pvm.h). */
 enum host_backend {
@@ -16,6 +17,7 @@ enum host_backend {
 struct host {
 	int kvm_fd; /* /dev/kvm */
 	enum host_backend backend;
+	enum vmm_memory_mode memory_mode;
 	unsigned vcpus_max;
 	unsigned memslots_max;
 	size_t run_bytes; /* of each vCPU's shared page(s) */

@@ -11,6 +11,7 @@
 #include "kvm-glue/virtio-blk.h"
 #include "kvm-glue/virtio-net.h"
 #include "kvm-glue/virtio-rng.h"
+#include "kvm-glue/x86-features.h"
 #include "memd/base/cleanup.h"
 #include "memd/base/units.h"
 #include "memd/base/vmm-proto.h"
@@ -26,6 +27,9 @@ enum option_code {
 	OPTION_BOOT,
 	OPTION_INITRD,
 	OPTION_CMDLINE,
+	OPTION_CPU_FEATURES,
+	OPTION_SNAPSHOT,
+	OPTION_TEMPLATE_FD,
 	OPTION_CONSOLE,
 	OPTION_CONSOLE_MAX,
 	OPTION_DISK,
@@ -46,6 +50,9 @@ static const struct option long_options[] = {
 	{"boot", required_argument, NULL, OPTION_BOOT},
 	{"initrd", required_argument, NULL, OPTION_INITRD},
 	{"cmdline", required_argument, NULL, OPTION_CMDLINE},
+	{"cpu-features", required_argument, NULL, OPTION_CPU_FEATURES},
+	{"snapshot", required_argument, NULL, OPTION_SNAPSHOT},
+	{"template-fd", required_argument, NULL, OPTION_TEMPLATE_FD},
 	{"console", required_argument, NULL, OPTION_CONSOLE},
 	{"console-max", required_argument, NULL, OPTION_CONSOLE_MAX},
 	{"disk", required_argument, NULL, OPTION_DISK},
@@ -62,13 +69,15 @@ static const struct option long_options[] = {
 static const char usage[] =
 	"memd-vmm --name NAME --memory BYTES --kernel PATH --console -|FILE|pty:LINK|unix:PATH\n"
 	"         [--vcpus N] [--boot auto|linux|pvh] [--initrd PATH] [--cmdline TEXT]\n"
-	"         [--console-max BYTES] [--rng]\n"
+	"         [--cpu-features \"-NAME +NAME...\"] [--console-max BYTES] [--rng]\n"
 	"         [--net user[,mac=M][,tcp=HOSTPORT:GUESTPORT]...]...\n"
 	"         [--net tap:NAME[,mac=M][,queues=N]]...\n"
 	"         [--disk PATH[,ro][,direct][,queues=N][,serial=TEXT]]...\n"
 	"         [--listen-fd N | --socket PATH] [--error-fd N]\n"
+	"memd-vmm --name NAME --snapshot DIRECTORY --console FILE|- [--template-fd N] ...\n"
 	"\n"
-	"Runs one KVM guest. Sizes may have suffixes (256M). memd starts this program;\n"
+	"Runs one KVM guest: boots a kernel, or goes on from a snapshot. Sizes may have suffixes "
+	"(256M). memd starts this program;\n"
 	"without --listen-fd and --socket it just runs the guest.\n";
 
 static int parse_fd(const char *text, int *ret, struct error *e)
@@ -183,6 +192,14 @@ static int parse_one(enum option_code option, const char *value, struct options 
 	case OPTION_CMDLINE:
 		o->cmdline = value;
 		return 0;
+	case OPTION_CPU_FEATURES:
+		o->cpu_features = value;
+		return x86_features_check(value, e);
+	case OPTION_SNAPSHOT:
+		o->snapshot_path = value;
+		return 0;
+	case OPTION_TEMPLATE_FD:
+		return parse_fd(value, &o->template_fd, e);
 	case OPTION_CONSOLE:
 		o->console_path = value;
 		return 0;
@@ -218,8 +235,8 @@ static int check_complete(const struct options *o, struct error *e)
 		bool given;
 	} required[] = {
 		{"--name", o->name},
-		{"--memory", o->memory_bytes > 0},
-		{"--kernel", o->kernel_path},
+		{"--memory", o->memory_bytes > 0 || o->snapshot_path},
+		{"--kernel", o->kernel_path || o->snapshot_path},
 		{"--console", o->console_path},
 	};
 
@@ -227,6 +244,14 @@ static int check_complete(const struct options *o, struct error *e)
 		if (!required[i].given)
 			return error_set(
 				e, -EINVAL, "%s is missing (see --help)", required[i].option);
+	if (o->snapshot_path && o->kernel_path)
+		return error_set(e, -EINVAL, "--kernel and --snapshot exclude each other");
+	if (o->snapshot_path && o->cpu_features[0])
+		return error_set(e, -EINVAL,
+			"--cpu-features and --snapshot exclude each other: the CPUs are the "
+			"snapshot's");
+	if (o->template_fd >= 0 && !o->snapshot_path)
+		return error_set(e, -EINVAL, "--template-fd needs --snapshot");
 	if (o->listen_fd >= 0 && o->socket_path)
 		return error_set(e, -EINVAL, "--listen-fd and --socket exclude each other");
 	return 0;
@@ -238,10 +263,11 @@ int options_parse(int argc, char *argv[], struct options *ret, struct error *e)
 
 	*ret = (struct options){
 		.cmdline = "",
-		.n_vcpus = 1,
+		.cpu_features = "",
 		.console_max_bytes = CONSOLE_MAX_DEFAULT,
 		.listen_fd = -1,
 		.error_fd = -1,
+		.template_fd = -1,
 	};
 	opterr = 0;
 	optind = 1;
@@ -258,5 +284,7 @@ int options_parse(int argc, char *argv[], struct options *ret, struct error *e)
 	}
 	if (optind < argc)
 		return error_set(e, -EINVAL, "%s is no option (see --help)", argv[optind]);
+	if (ret->n_vcpus == 0 && !ret->snapshot_path)
+		ret->n_vcpus = 1;
 	return check_complete(ret, e);
 }

@@ -15,17 +15,21 @@ struct options {
 	const char *name; /* these point into argv */
 	const char *kernel_path;
 	const char *initrd_path; /* NULL: none */
+	const char
+		*snapshot_path; /* directory of the snapshot to go on from; NULL: boots a kernel */
 	const char *cmdline;
+	const char *cpu_features; /* x86-features.h; "" for none */
 	const char *console_path;
 	const char *socket_path; /* NULL: none */
 	enum boot_protocol boot;
-	uint64_t memory_bytes; /* multiple of 2 MiB */
+	uint64_t memory_bytes; /* multiple of 2 MiB; 0, only with a snapshot: as it says */
 	uint64_t console_max_bytes;
-	unsigned n_vcpus;
+	unsigned n_vcpus; /* 0, only with a snapshot: as it says */
 	struct device_request devices[DEVICES_MAX]; /* in the order of the options */
 	size_t n_devices;
 	int listen_fd; /* -1: none */
 	int error_fd; /* -1: none */
+	int template_fd; /* the snapshot's RAM as a template; -1: loaded from its directory */
 };
 
 /*

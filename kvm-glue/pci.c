@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 
+#include "kvm-glue/pci-internal.h"
 #include "memd/base/overflow.h"
 
 /* Configuration space of a type 0 function (PCI Local Bus 3.0, 6.1). */
@@ -51,16 +52,6 @@ enum {
 		1, /* reset control of Intel's south bridges: a byte inside the address register */
 	PORT_DATA = 4,
 	RESET_CPU = 1 << 2,
-};
-
-struct pci_bus {
-	struct machine *machine;
-	struct bus_range *ports;
-	pthread_mutex_t
-		lock; /* what follows, and the configuration bytes and BARs of all functions */
-	uint32_t address; /* CONFIG_ADDRESS */
-	struct pci_function *functions[PCI_SLOTS]; /* published ones */
-	struct pci_function bridge;
 };
 
 static uint16_t get16(const uint8_t *p)
@@ -119,10 +110,7 @@ static void msix_vector_update(struct pci_function *f, struct pci_msix_vector *v
 	}
 }
 
-/*
- * The guest wrote the capability's message control, or the command register; PCI bus's lock held.
- */
-static void interrupts_configured(struct pci_function *f)
+void pci_interrupts_configured(struct pci_function *f)
 {
 	uint16_t control = 0;
 
@@ -141,8 +129,7 @@ static void interrupts_configured(struct pci_function *f)
 	pthread_mutex_unlock(&f->msix_lock);
 }
 
-/* Places the BAR where command and BAR registers say; PCI bus's lock held. */
-static void bar_configured(struct pci_function *f)
+void pci_bar_configured(struct pci_function *f)
 {
 	uint64_t gpa = get32(f->config + CFG_BAR0);
 	struct bus *mmio = f->bus->machine->bus;
@@ -186,8 +173,8 @@ static void function_write(
 
 		f->config[i] = (uint8_t)((f->config[i] & ~mask) | (data[i - offset] & mask));
 	}
-	interrupts_configured(f);
-	bar_configured(f);
+	pci_interrupts_configured(f);
+	pci_bar_configured(f);
 	if (f->ops->config_written)
 		f->ops->config_written(f, offset, size);
 }

@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "kvm-glue/machine.h"
+#include "kvm-glue/snapshot.h"
 
 #define PCI_SLOTS	 32 /* slot 0 is the host bridge */
 #define PCI_LINE_SLOTS	 8 /* slots below have a line for INTA; those from here on are MSI-X only */
@@ -40,12 +41,21 @@ struct pci_function;
  * config_written: after the writable bits of them were written. Both with the PCI bus's lock held.
  * bar_moved: the BAR now decodes at gpa, or nowhere (UINT64_MAX). PCI bus's lock held.
  * bar: accesses to the BAR outside of the MSI-X table and pending bits; vCPU threads, no lock held.
+ * quiesce, resume: threads of the device stand still, go on. Called in pairs by a thread that takes a
+ *   snapshot, while vCPUs stand still.
+ * save: appends what the guest made of the device, beyond configuration space and MSI-X, while it is
+ *   quiesced. Negative errno with the reason in *e. A function without it cannot be saved.
+ * restore: takes that over, with the configuration space and MSI-X already restored, before any vCPU runs.
  */
 struct pci_function_ops {
 	void (*config_read)(struct pci_function *f, unsigned offset, unsigned size);
 	void (*config_written)(struct pci_function *f, unsigned offset, unsigned size);
 	void (*bar_moved)(struct pci_function *f, uint64_t gpa);
 	struct bus_ops bar; /* device: the struct pci_function */
+	void (*quiesce)(struct pci_function *f);
+	void (*resume)(struct pci_function *f);
+	int (*save)(struct pci_function *f, struct snapshot_writer *w, struct error *e);
+	int (*restore)(struct pci_function *f, struct snapshot_reader *r, struct error *e);
 };
 
 struct pci_msix_vector {
@@ -138,3 +148,13 @@ void pci_msix_raise(struct pci_function *f, unsigned vector);
 bool pci_msix_enabled(struct pci_function *f);
 /* Level of INTA; kept and not shown while the guest disabled it or uses MSI-X. Any thread. */
 void pci_intx_set(struct pci_function *f, bool level);
+
+/*
+ * All functions at once (pci-state.c). Quiesce, save as often as wanted, resume, by one thread that
+ * is no vCPU's, while vCPUs stand still. save: -EOPNOTSUPP for a device that cannot be saved.
+ * restore: -EINVAL, also for other devices than there are; *e says what.
+ */
+void pci_bus_quiesce(struct pci_bus *b);
+void pci_bus_resume(struct pci_bus *b);
+int pci_bus_save(struct pci_bus *b, struct snapshot_writer *w, struct error *e);
+int pci_bus_restore(struct pci_bus *b, struct snapshot_reader *r, struct error *e);

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 enum {
@@ -30,6 +31,14 @@ enum {
 	B_24_HOURS = 0x02,
 	D_VALID = 0x80,
 	HOUR_PM = 0x80,
+};
+
+#define TAG_RTC SNAPSHOT_TAG('r', 't', 'c', '1')
+
+struct saved_rtc {
+	uint8_t bytes[N_BYTES];
+	uint8_t index;
+	uint8_t reserved[7];
 };
 
 struct rtc {
@@ -153,4 +162,28 @@ void rtc_free(struct rtc *r)
 		bus_move(r->machine->bus, r->ports, PORT_INDEX, false);
 	pthread_mutex_destroy(&r->lock);
 	free(r);
+}
+
+void rtc_save(struct rtc *r, struct snapshot_writer *w)
+{
+	struct saved_rtc saved = {0};
+
+	pthread_mutex_lock(&r->lock);
+	saved.index = r->index;
+	memcpy(saved.bytes, r->bytes, sizeof(saved.bytes));
+	pthread_mutex_unlock(&r->lock);
+	snapshot_put(w, TAG_RTC, &saved, sizeof(saved));
+}
+
+int rtc_restore(struct rtc *r, struct snapshot_reader *from)
+{
+	struct saved_rtc saved;
+
+	if (snapshot_get(from, TAG_RTC, &saved, sizeof(saved)) < 0)
+		return -EINVAL;
+	pthread_mutex_lock(&r->lock);
+	r->index = saved.index & (N_BYTES - 1);
+	memcpy(r->bytes, saved.bytes, sizeof(r->bytes));
+	pthread_mutex_unlock(&r->lock);
+	return 0;
 }

@@ -4,6 +4,7 @@
 #include <stdint.h>
 
 #include "kvm-glue/machine.h"
+#include "kvm-glue/snapshot.h"
 
 struct rtc;
 
@@ -15,3 +16,6 @@ int rtc_new(struct machine *m, rtc_now now, struct rtc **ret);
 /* After vCPUs have stopped. NULL is allowed. */
 void rtc_free(struct rtc *r);
 DEFINE_CLEANUP(struct rtc *, rtc_free)
+/* vCPUs stand still. restore: -EINVAL. */
+void rtc_save(struct rtc *r, struct snapshot_writer *w);
+int rtc_restore(struct rtc *r, struct snapshot_reader *from);

@@ -100,6 +100,7 @@ static const int allowed_calls[] = {
 	SCMP_SYS(fcntl),
 	SCMP_SYS(close),
 	SCMP_SYS(ftruncate),
+	SCMP_SYS(fdatasync),
 	SCMP_SYS(lseek),
 	SCMP_SYS(fstat),
 	SCMP_SYS(newfstatat),

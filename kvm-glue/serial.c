@@ -38,18 +38,25 @@ enum {
 	MSR_LINE = 0xb0, /* carrier, data set ready, clear to send */
 };
 
-struct serial {
-	struct machine *machine;
-	struct console *console;
-	struct bus_range *ports;
-	pthread_mutex_t lock; /* what follows */
+#define TAG_SERIAL SNAPSHOT_TAG('u', 'a', 'r', 't')
+
+/* All bytes: this is also what a snapshot keeps. */
+struct serial_registers {
 	uint8_t ier;
 	uint8_t lcr;
 	uint8_t mcr;
 	uint8_t scratch;
 	uint8_t divisor[2];
-	bool fifos;
-	bool thre_pending; /* the transmitter became empty and nobody has read so */
+	uint8_t fifos;
+	uint8_t thre_pending; /* the transmitter became empty and nobody has read so */
+};
+
+struct serial {
+	struct machine *machine;
+	struct console *console;
+	struct bus_range *ports;
+	pthread_mutex_t lock; /* what follows */
+	struct serial_registers reg;
 	bool irq_level;
 };
 
@@ -62,8 +69,8 @@ static bool has_data(const struct serial *s)
 /* Lock held. */
 static void update_irq(struct serial *s)
 {
-	bool level = (s->thre_pending && (s->ier & IER_THRE)) ||
-		     ((s->ier & IER_RDA) && has_data(s));
+	bool level = (s->reg.thre_pending && (s->reg.ier & IER_THRE)) ||
+		     ((s->reg.ier & IER_RDA) && has_data(s));
 
 	if (level == s->irq_level)
 		return;
@@ -74,22 +81,23 @@ static void update_irq(struct serial *s)
 /* What the modem's lines say; in loopback the outputs come back (data sheet, 8.6.7). */
 static uint8_t modem_status(const struct serial *s)
 {
-	if (!(s->mcr & MCR_LOOPBACK))
+	if (!(s->reg.mcr & MCR_LOOPBACK))
 		return MSR_LINE;
-	return (uint8_t)((s->mcr & 0x0c) << 4 | (s->mcr & 0x02) << 3 | (s->mcr & 0x01) << 5);
+	return (uint8_t)((s->reg.mcr & 0x0c) << 4 | (s->reg.mcr & 0x02) << 3 |
+			 (s->reg.mcr & 0x01) << 5);
 }
 
 static uint8_t identify_interrupt(struct serial *s)
 {
 	uint8_t iir = IIR_NONE;
 
-	if ((s->ier & IER_RDA) && has_data(s)) {
+	if ((s->reg.ier & IER_RDA) && has_data(s)) {
 		iir = IIR_RDA;
-	} else if (s->thre_pending && (s->ier & IER_THRE)) {
+	} else if (s->reg.thre_pending && (s->reg.ier & IER_THRE)) {
 		iir = IIR_THRE;
-		s->thre_pending = false;
+		s->reg.thre_pending = false;
 	}
-	return (uint8_t)(iir | (s->fifos ? IIR_FIFOS : 0));
+	return (uint8_t)(iir | (s->reg.fifos ? IIR_FIFOS : 0));
 }
 
 static uint8_t receive(struct serial *s)
@@ -104,61 +112,61 @@ static uint8_t register_read(struct serial *s, uint64_t reg)
 {
 	switch (reg) {
 	case REG_DATA:
-		return s->lcr & LCR_DLAB ? s->divisor[0] : receive(s);
+		return s->reg.lcr & LCR_DLAB ? s->reg.divisor[0] : receive(s);
 	case REG_IER:
-		return s->lcr & LCR_DLAB ? s->divisor[1] : s->ier;
+		return s->reg.lcr & LCR_DLAB ? s->reg.divisor[1] : s->reg.ier;
 	case REG_IIR_FCR:
 		return identify_interrupt(s);
 	case REG_LCR:
-		return s->lcr;
+		return s->reg.lcr;
 	case REG_MCR:
-		return s->mcr;
+		return s->reg.mcr;
 	case REG_LSR:
 		return LSR_EMPTY | (has_data(s) ? LSR_DATA : 0);
 	case REG_MSR:
 		return modem_status(s);
 	default:
-		return s->scratch;
+		return s->reg.scratch;
 	}
 }
 
 static void transmit(struct serial *s, uint8_t byte)
 {
 	/* in loopback it would be received; nobody needs that to find the chip */
-	if (!(s->mcr & MCR_LOOPBACK))
+	if (!(s->reg.mcr & MCR_LOOPBACK))
 		console_write(s->console, CONSOLE_SERIAL, &byte, 1);
-	s->thre_pending = true;
+	s->reg.thre_pending = true;
 }
 
 static void register_write(struct serial *s, uint64_t reg, uint8_t value)
 {
 	switch (reg) {
 	case REG_DATA:
-		if (s->lcr & LCR_DLAB)
-			s->divisor[0] = value;
+		if (s->reg.lcr & LCR_DLAB)
+			s->reg.divisor[0] = value;
 		else
 			transmit(s, value);
 		break;
 	case REG_IER:
-		if (s->lcr & LCR_DLAB) {
-			s->divisor[1] = value;
+		if (s->reg.lcr & LCR_DLAB) {
+			s->reg.divisor[1] = value;
 			break;
 		}
-		if ((value & IER_THRE) && !(s->ier & IER_THRE))
-			s->thre_pending = true; /* it is empty when asked */
-		s->ier = value & IER_MASK;
+		if ((value & IER_THRE) && !(s->reg.ier & IER_THRE))
+			s->reg.thre_pending = true; /* it is empty when asked */
+		s->reg.ier = value & IER_MASK;
 		break;
 	case REG_IIR_FCR:
-		s->fifos = value & FCR_ENABLE;
+		s->reg.fifos = value & FCR_ENABLE ? 1 : 0;
 		break;
 	case REG_LCR:
-		s->lcr = value;
+		s->reg.lcr = value;
 		break;
 	case REG_MCR:
-		s->mcr = value & MCR_MASK;
+		s->reg.mcr = value & MCR_MASK;
 		break;
 	case REG_SCRATCH:
-		s->scratch = value;
+		s->reg.scratch = value;
 		break;
 	default:
 		break;
@@ -228,4 +236,22 @@ void serial_free(struct serial *s)
 		bus_move(s->machine->bus, s->ports, COM1_PORT, false);
 	pthread_mutex_destroy(&s->lock);
 	free(s);
+}
+
+void serial_save(struct serial *s, struct snapshot_writer *w)
+{
+	pthread_mutex_lock(&s->lock);
+	snapshot_put(w, TAG_SERIAL, &s->reg, sizeof(s->reg));
+	pthread_mutex_unlock(&s->lock);
+}
+
+int serial_restore(struct serial *s, struct snapshot_reader *r)
+{
+	int result;
+
+	pthread_mutex_lock(&s->lock);
+	result = snapshot_get(r, TAG_SERIAL, &s->reg, sizeof(s->reg));
+	update_irq(s);
+	pthread_mutex_unlock(&s->lock);
+	return result;
 }

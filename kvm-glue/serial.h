@@ -3,6 +3,7 @@
 
 #include "kvm-glue/console.h"
 #include "kvm-glue/machine.h"
+#include "kvm-glue/snapshot.h"
 
 struct serial;
 
@@ -11,3 +12,6 @@ int serial_new(struct machine *m, struct console *console, struct serial **ret);
 /* After vCPUs have stopped, before the bus goes. NULL is allowed. */
 void serial_free(struct serial *s);
 DEFINE_CLEANUP(struct serial *, serial_free)
+/* vCPUs stand still. restore: -EINVAL. */
+void serial_save(struct serial *s, struct snapshot_writer *w);
+int serial_restore(struct serial *s, struct snapshot_reader *r);

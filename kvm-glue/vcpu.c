@@ -171,7 +171,12 @@ static bool wait_for_memory(struct vcpu *v, struct memory_wait *w)
 	return true;
 }
 
-/* Runs until the next exit and answers it. False when the thread shall end. */
+/*
+ * Runs until the next exit and answers it. False when the thread shall end. After an exit it is not
+ * yet time to stand still: what the exit asked for (a port read into a register) is completed by the
+ * next KVM_RUN, which does that and returns at once when there is an order. So a vCPU that stands
+ * still is whole, and its registers can be saved.
+ */
 static bool run_once(struct vcpu *v, struct memory_wait *w)
 {
 	char what[80];
@@ -179,7 +184,7 @@ static bool run_once(struct vcpu *v, struct memory_wait *w)
 	if (ioctl(v->fd, KVM_RUN, 0) == 0) {
 		atomic_fetch_add_explicit(&v->exits, 1, memory_order_relaxed);
 		handle_exit(v);
-		return vcpu_gate(v, 0);
+		return true;
 	}
 	switch (errno) {
 	case EINTR:

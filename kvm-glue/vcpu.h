@@ -9,6 +9,7 @@
 
 #include "kvm-glue/vm.h"
 
+struct kvm_cpuid2;
 struct kvm_run;
 struct vcpus;
 
@@ -18,6 +19,7 @@ struct vcpu {
 	unsigned index; /* also its APIC id */
 	int fd;
 	struct kvm_run *run;
+	struct kvm_cpuid2 *cpuid; /* as it was set */
 	uint8_t *probe; /* see vcpu_wait_for_memory */
 	pthread_t thread;
 	bool thread_started;
@@ -36,6 +38,7 @@ enum vcpus_order {
 
 struct vcpus {
 	struct vm *vm;
+	const char *features; /* as of x86-features.h */
 	unsigned n;
 	struct vcpu *vcpus;
 	int parked_fd; /* eventfd: signalled when the last of them has parked */
@@ -53,8 +56,11 @@ struct vcpus_stats {
 	uint64_t memory_waits;
 };
 
-/* Makes n (1..host's limit) vCPUs with their CPUID and reset state; none runs yet. An errno of KVM. vm outlives them. */
-int vcpus_new(struct vm *vm, unsigned n, struct vcpus **ret, struct error *e);
+/*
+ * Makes n (1..host's limit) vCPUs with their CPUID and reset state; none runs yet. An errno of KVM,
+ * or as x86_features_apply. vm and features outlive them.
+ */
+int vcpus_new(struct vm *vm, unsigned n, const char *features, struct vcpus **ret, struct error *e);
 /* Ends the threads and waits for them. NULL is allowed. */
 void vcpus_join(struct vcpus *all);
 /* Joins and frees. NULL is allowed. */
@@ -68,6 +74,13 @@ void vcpus_order(struct vcpus *all, enum vcpus_order order);
 /* Whether all stand still now. */
 bool vcpus_parked(struct vcpus *all);
 void vcpus_stats_read(struct vcpus *all, struct vcpus_stats *ret);
+
+/*
+ * vcpu-state.c. save: they stand still. restore: before vcpus_start. -EINVAL, -EOPNOTSUPP (this
+ * host's CPU or KVM lacks what the guest uses), or an errno of KVM; *e says what.
+ */
+int vcpus_save(struct vcpus *all, struct snapshot_writer *w, struct error *e);
+int vcpus_restore(struct vcpus *all, struct snapshot_reader *r, struct error *e);
 
 /*
  * For vcpu.c: stands still while that is the order, for at most max_us when it is not (0: not at all). False when the

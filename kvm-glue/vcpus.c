@@ -84,10 +84,10 @@ static int vcpu_init(struct vcpu *v, struct vcpus *all, unsigned index, struct e
 	r = set_run_mask(v->fd, e);
 	if (r < 0)
 		return r;
-	return x86_cpuid_set(all->vm->host, v->fd, index, all->n, e);
+	return x86_cpuid_set(all->vm->host, v->fd, index, all->n, all->features, &v->cpuid, e);
 }
 
-int vcpus_new(struct vm *vm, unsigned n, struct vcpus **ret, struct error *e)
+int vcpus_new(struct vm *vm, unsigned n, const char *features, struct vcpus **ret, struct error *e)
 {
 	_cleanup_(vcpus_freep) struct vcpus *all = calloc(1, sizeof(*all));
 	pthread_condattr_t attr;
@@ -96,6 +96,7 @@ int vcpus_new(struct vm *vm, unsigned n, struct vcpus **ret, struct error *e)
 	if (!all)
 		return error_set(e, -ENOMEM, "out of memory");
 	all->vm = vm;
+	all->features = features;
 	all->order = VCPUS_PARK;
 	pthread_mutex_init(&all->lock, NULL);
 	pthread_condattr_init(&attr);
@@ -148,6 +149,7 @@ void vcpus_free(struct vcpus *all)
 			munmap(v->run, all->vm->host->run_bytes);
 		if (v->probe)
 			munmap(v->probe, PROBE_BYTES);
+		free(v->cpuid);
 		cleanup_closep(&v->fd);
 	}
 	free(all->vcpus);

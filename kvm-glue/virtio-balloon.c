@@ -67,6 +67,15 @@ struct balloon_config {
 	uint32_t poison_val;
 };
 
+#define TAG_BALLOON SNAPSHOT_TAG('b', 'a', 'l', 'l')
+#define TAG_HELD    SNAPSHOT_TAG('h', 'e', 'l', 'd') /* the bitmap */
+
+struct saved_balloon {
+	struct balloon_config config;
+	uint32_t poison;
+	uint32_t reserved;
+};
+
 struct virtio_balloon {
 	struct virtio_device device; /* first */
 	struct virtio_pci *pci;
@@ -484,6 +493,47 @@ static void balloon_stopped(struct virtio_device *d)
 	pthread_mutex_unlock(&b->lock);
 }
 
+static int balloon_save(struct virtio_device *d, struct snapshot_writer *w)
+{
+	struct virtio_balloon *b = of_device(d);
+	struct saved_balloon saved = {.poison = b->poison};
+
+	for (unsigned q = 0; q < ROLES_MAX; q++)
+		if (b->claims_chain.popped && b->roles[q] == ROLE_CLAIMS)
+			virtq_unpop(&d->queues[q], &b->claims_chain);
+	pthread_mutex_lock(&b->lock);
+	saved.config = b->config;
+	pthread_mutex_unlock(&b->lock);
+	snapshot_put(w, TAG_BALLOON, &saved, sizeof(saved));
+	snapshot_put(w, TAG_HELD, b->held, (b->ram_pages + 63) / 64 * sizeof(*b->held));
+	return 0;
+}
+
+static int balloon_restore(struct virtio_device *d, struct snapshot_reader *r)
+{
+	struct virtio_balloon *b = of_device(d);
+	const size_t n_words = (b->ram_pages + 63) / 64;
+	struct saved_balloon saved;
+	uint64_t held_pages = 0;
+
+	if (snapshot_get(r, TAG_BALLOON, &saved, sizeof(saved)) < 0 ||
+		snapshot_get(r, TAG_HELD, b->held, n_words * sizeof(*b->held)) < 0)
+		return -EINVAL;
+	for (uint64_t page = 0; page < b->ram_pages; page++) {
+		if (!held_test(b, page))
+			continue;
+		guest_ram_mark_holes(d->machine->ram, page, 1, HOLE_BALLOON);
+		held_pages++;
+	}
+	b->poison = saved.poison;
+	pthread_mutex_lock(&b->lock);
+	b->config = saved.config;
+	b->stats.actual_pages = held_pages;
+	b->stats.target_pages = saved.config.num_pages;
+	pthread_mutex_unlock(&b->lock);
+	return 0;
+}
+
 static const struct virtio_class balloon_class = {
 	.name = "memd-balloon",
 	.id = 5,
@@ -499,6 +549,8 @@ static const struct virtio_class balloon_class = {
 	.stopped = balloon_stopped,
 	.serve = balloon_serve,
 	.woken = balloon_woken,
+	.save = balloon_save,
+	.restore = balloon_restore,
 };
 
 int virtio_balloon_new(

@@ -70,6 +70,7 @@ enum {
 	TELL_NAME = 1 << 2,
 	TELL_CLOSED = 1 << 3, /* our end was closed; both may be set: closed and opened again */
 	TELL_OPEN = 1 << 4,
+	TELL_ALL = (1 << 5) - 1,
 };
 
 /* 5.3.4 */
@@ -77,6 +78,20 @@ struct console_config {
 	uint16_t cols;
 	uint16_t rows;
 	uint32_t max_nr_ports;
+};
+
+#define TAG_CONSOLE SNAPSHOT_TAG('c', 'o', 'n', 's')
+
+struct saved_console {
+	uint64_t held_skip_bytes;
+	struct {
+		uint8_t tell;
+		uint8_t added;
+		uint8_t guest_open;
+		uint8_t ready;
+	} ports[N_PORTS];
+	uint32_t agent_attached;
+	uint32_t reserved;
 };
 
 struct virtio_console {
@@ -96,6 +111,8 @@ struct virtio_console {
 	struct virtq_chain chain; /* the one at work */
 	struct virtq_chain held; /* of the agent's transmit queue, not passed on completely */
 	uint64_t held_done_bytes;
+	uint64_t
+		held_skip_bytes; /* of the next chain of that queue: they were passed on before a snapshot */
 	bool agent_rx_empty; /* wait for a buffer of the guest, not for the socket */
 	uint8_t copy[COPY_BYTES];
 
@@ -385,7 +402,8 @@ static int serve_agent_tx(struct virtio_console *c)
 			r = next_chain(c, QUEUE_AGENT_TX, &c->held);
 			if (r != 0)
 				break;
-			c->held_done_bytes = 0;
+			c->held_done_bytes = c->held_skip_bytes;
+			c->held_skip_bytes = 0;
 			if (c->held.n_writable > 0) {
 				r = -EPROTO;
 				virtq_push(q, &c->held, 0);
@@ -522,6 +540,7 @@ static void console_stopped(struct virtio_device *d)
 	c->chain.popped = false;
 	c->held.popped = false;
 	c->agent_rx_empty = false;
+	c->held_skip_bytes = 0;
 	for (unsigned port = 0; port < N_PORTS; port++) {
 		c->tell[port] = 0;
 		c->added[port] = false;
@@ -539,6 +558,47 @@ static void console_started(struct virtio_device *d)
 		virtq_done(&d->queues[q]);
 }
 
+/* What of a message to the agent was passed on already is not sent again when it is popped again. */
+static int console_save(struct virtio_device *d, struct snapshot_writer *w)
+{
+	struct virtio_console *c = of_device(d);
+	struct saved_console saved = {.agent_attached = c->agent_fd >= 0};
+
+	if (c->held.popped) {
+		virtq_unpop(&d->queues[QUEUE_AGENT_TX], &c->held);
+		c->held_skip_bytes = c->held_done_bytes;
+	}
+	saved.held_skip_bytes = c->held_skip_bytes;
+	for (unsigned port = 0; port < N_PORTS; port++) {
+		saved.ports[port].tell = c->tell[port];
+		saved.ports[port].added = c->added[port];
+		saved.ports[port].guest_open = c->guest_open[port];
+		saved.ports[port].ready = c->ready[port];
+	}
+	snapshot_put(w, TAG_CONSOLE, &saved, sizeof(saved));
+	return 0;
+}
+
+static int console_restore(struct virtio_device *d, struct snapshot_reader *r)
+{
+	struct virtio_console *c = of_device(d);
+	struct saved_console saved;
+
+	if (snapshot_get(r, TAG_CONSOLE, &saved, sizeof(saved)) < 0)
+		return -EINVAL;
+	c->held_skip_bytes = saved.held_skip_bytes;
+	for (unsigned port = 0; port < N_PORTS; port++) {
+		c->tell[port] = saved.ports[port].tell & TELL_ALL;
+		c->added[port] = saved.ports[port].added;
+		c->guest_open[port] = saved.ports[port].guest_open;
+		c->ready[port] = saved.ports[port].ready;
+	}
+	/* Whoever was attached is another guest's. */
+	if (saved.agent_attached && c->ready[PORT_AGENT])
+		c->tell[PORT_AGENT] |= TELL_CLOSED;
+	return 0;
+}
+
 static const struct virtio_class console_class = {
 	.name = "memd-console",
 	.id = 3,
@@ -554,6 +614,8 @@ static const struct virtio_class console_class = {
 	.serve = console_serve,
 	.woken = console_woken,
 	.watch = console_watch,
+	.save = console_save,
+	.restore = console_restore,
 };
 
 int virtio_console_new(struct machine *m, struct pci_bus *pci, unsigned slot,

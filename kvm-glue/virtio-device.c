@@ -17,7 +17,10 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/eventfd.h>
+
+#define TAG_POSITIONS SNAPSHOT_TAG('v', 'q', 'p', 's')
 
 /*
  * Takes run_lock in turn. A thread that works through batches would else take the lock again before
@@ -259,4 +262,75 @@ void virtio_device_break(struct virtio_device *d, const char *what)
 			    "(%llu times so far)",
 			d->class->name, what, (unsigned long long)count);
 	d->transport_ops->needs_reset(d);
+}
+
+void virtio_device_quiesce(struct virtio_device *d)
+{
+	run_begin(d);
+}
+
+void virtio_device_unquiesce(struct virtio_device *d)
+{
+	d->serve_all = d->running; /* what `save` took back is popped again */
+	pthread_mutex_unlock(&d->run_lock);
+	virtio_device_wake(d);
+}
+
+int virtio_device_save(struct virtio_device *d, struct snapshot_writer *w, struct error *e)
+{
+	struct virtq_position positions[VIRTIO_QUEUES_MAX] = {0};
+	int r;
+
+	if (!d->class->save)
+		return error_set(e, -EOPNOTSUPP, "the device %s cannot be saved", d->class->name);
+	r = d->class->save(d, w);
+	if (r < 0)
+		return error_set(e, r, "saving the device %s: %s", d->class->name, strerror(-r));
+	/* After `save`, which may have moved them. */
+	for (unsigned q = 0; q < d->class->n_queues; q++)
+		positions[q] = virtq_position(&d->queues[q]);
+	snapshot_put(w, TAG_POSITIONS, positions, d->class->n_queues * sizeof(positions[0]));
+	return 0;
+}
+
+/* run_lock held. */
+static int restore(struct virtio_device *d, uint64_t features,
+	const struct virtio_queue_setup *setup, struct snapshot_reader *r)
+{
+	const struct virtq_position *positions;
+	const void *array;
+	size_t n;
+
+	if (setup) {
+		if (queues_init(d, features, setup) < 0)
+			return -EINVAL;
+		d->features = features;
+		d->running = true;
+		d->class->started(d);
+	}
+	if (d->class->restore(d, r) < 0 ||
+		snapshot_get_array(
+			r, TAG_POSITIONS, sizeof(*positions), VIRTIO_QUEUES_MAX, &array, &n) < 0 ||
+		n != d->class->n_queues)
+		return -EINVAL;
+	positions = array;
+	for (unsigned q = 0; q < n; q++)
+		if (d->queues[q].size != 0)
+			virtq_set_position(&d->queues[q], positions[q]);
+	d->serve_all = d->running;
+	return 0;
+}
+
+int virtio_device_restore(struct virtio_device *d, uint64_t features,
+	const struct virtio_queue_setup *setup, struct snapshot_reader *r)
+{
+	int result;
+
+	run_begin(d);
+	result = restore(d, features, setup, r);
+	if (result < 0)
+		queues_done(d);
+	pthread_mutex_unlock(&d->run_lock);
+	virtio_device_wake(d);
+	return result;
 }

@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 #include "kvm-glue/machine.h"
+#include "kvm-glue/snapshot.h"
 #include "kvm-glue/virtq.h"
 #include "memd/base/log.h"
 
@@ -44,6 +45,12 @@ struct virtio_device;
  *   NULL.
  * watch: the descriptor and events to wait for, fd -1 for none. Device thread, run_lock held; may
  *   be NULL.
+ * save: for a snapshot: appends what the device and its driver agreed on beside queues and features.
+ *   No chain may stay popped: each is pushed first (with requests under way waited for), or, if it
+ *   was its queue's last, taken back by virtq_unpop. run_lock held; the guest goes on afterwards. 0,
+ *   -ENOMEM. NULL: the device cannot be saved, and neither can its guest.
+ * restore: of a device that was saved; queues and features are there, and `started` was called, if it
+ *   was running. Everything is looked at once afterwards. run_lock held. 0, or -EINVAL.
  */
 #define VIRTIO_SERVE_AGAIN 1
 struct virtio_class {
@@ -62,6 +69,8 @@ struct virtio_class {
 	int (*serve)(struct virtio_device *d, unsigned queue);
 	int (*woken)(struct virtio_device *d);
 	void (*watch)(struct virtio_device *d, struct pollfd *ret);
+	int (*save)(struct virtio_device *d, struct snapshot_writer *w);
+	int (*restore)(struct virtio_device *d, struct snapshot_reader *r);
 };
 
 /* What the transport does for the device: thread safe, never takes run_lock. */
@@ -136,3 +145,18 @@ void virtio_device_wake(struct virtio_device *d);
  * driver. run_lock held.
  */
 void virtio_device_break(struct virtio_device *d, const char *what);
+
+/*
+ * For a snapshot: between the two the device's thread stands still. By one thread that is neither a
+ * vCPU's nor the control thread's.
+ */
+void virtio_device_quiesce(struct virtio_device *d);
+void virtio_device_unquiesce(struct virtio_device *d);
+/* Quiesced. -EOPNOTSUPP: the device cannot be saved. */
+int virtio_device_save(struct virtio_device *d, struct snapshot_writer *w, struct error *e);
+/*
+ * What virtio_device_start does, for a device that ran in the snapshot, or, with setup NULL, for one
+ * that did not; and the rest of its state. -EINVAL.
+ */
+int virtio_device_restore(struct virtio_device *d, uint64_t features,
+	const struct virtio_queue_setup *setup, struct snapshot_reader *r);

@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kvm-glue/virtio-pci-internal.h"
 #include "memd/base/overflow.h"
 
 enum {
@@ -76,28 +77,6 @@ struct capability {
 enum {
 	CAPABILITY_BYTES = offsetof(struct capability, extra),
 	CAPABILITY_EXTRA_BYTES = sizeof(struct capability),
-};
-
-struct virtio_pci {
-	struct pci_function function; /* first: what pci.c hands back is this */
-	struct virtio_device *device;
-	struct machine *machine;
-	unsigned pci_cfg; /* offset of that capability */
-	uint64_t doorbells_gpa; /* BAR that the doorbells are registered for, UINT64_MAX for none */
-	bool doorbell_set[VIRTIO_QUEUES_MAX];
-
-	pthread_mutex_t status_lock;
-	pthread_mutex_t lock; /* what follows */
-	uint32_t device_feature_select;
-	uint32_t driver_feature_select;
-	uint64_t driver_features;
-	uint16_t config_vector;
-	uint8_t status;
-	uint8_t generation;
-	uint8_t isr;
-	uint16_t queue_select;
-	struct virtio_queue_setup queues[VIRTIO_QUEUES_MAX];
-	uint16_t queue_vectors[VIRTIO_QUEUES_MAX];
 };
 
 static struct virtio_pci *of_function(struct pci_function *f)
@@ -483,6 +462,10 @@ static const struct pci_function_ops function_ops = {
 	.config_written = window_written,
 	.bar_moved = bar_moved,
 	.bar = {.read = bar_read, .write = bar_write},
+	.quiesce = virtio_pci_quiesce,
+	.resume = virtio_pci_resume,
+	.save = virtio_pci_save,
+	.restore = virtio_pci_restore,
 };
 
 /* Adds a capability for `length` bytes at `offset` of the BAR; returns where, or -ENOSPC. */

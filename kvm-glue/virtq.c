@@ -212,6 +212,26 @@ int virtq_pop(struct virtq *q, struct virtq_chain *ret)
 	return 0;
 }
 
+void virtq_unpop(struct virtq *q, struct virtq_chain *c)
+{
+	assert(c->popped && q->size != 0);
+	c->popped = false;
+	q->next_avail--;
+}
+
+struct virtq_position virtq_position(const struct virtq *q)
+{
+	return (struct virtq_position){
+		.next_avail = q->next_avail, .next_used = q->next_used, .signalled = q->signalled};
+}
+
+void virtq_set_position(struct virtq *q, struct virtq_position p)
+{
+	q->next_avail = p.next_avail;
+	q->next_used = p.next_used;
+	q->signalled = p.signalled;
+}
+
 void virtq_fill(struct virtq *q, struct virtq_chain *c, uint32_t written)
 {
 	uint16_t *entry;

@@ -58,6 +58,15 @@ enum virtq_flags {
  */
 int virtq_init(struct virtq *q, const struct guest_ram *ram, uint16_t size, gpa_t desc, gpa_t avail,
 	gpa_t used, unsigned flags);
+/* Where both sides stand in the rings: what a snapshot keeps of a queue beside its place. */
+struct virtq_position {
+	uint16_t next_avail;
+	uint16_t next_used;
+	uint16_t signalled;
+	uint16_t reserved;
+};
+struct virtq_position virtq_position(const struct virtq *q);
+void virtq_set_position(struct virtq *q, struct virtq_position p);
 /* Not in use any more. */
 void virtq_done(struct virtq *q);
 
@@ -69,6 +78,11 @@ void virtq_done(struct virtq *q);
  * of RAM); nothing was taken then and the device needs a reset.
  */
 int virtq_pop(struct virtq *q, struct virtq_chain *ret);
+/*
+ * Takes the last pop back, as if it had not been: the chain is popped again when the queue is next
+ * looked at. Nothing else was popped from the queue since.
+ */
+void virtq_unpop(struct virtq *q, struct virtq_chain *c);
 /*
  * Gives a popped chain back, the device having written `written` bytes from the start of its
  * writable part.

@@ -8,6 +8,7 @@
 
 #include "kvm-glue/host.h"
 #include "kvm-glue/machine.h"
+#include "kvm-glue/snapshot.h"
 #include "memd/base/units.h"
 
 /*
@@ -55,6 +56,10 @@ DEFINE_CLEANUP(struct vm *, vm_free)
 
 /* Ends the guest: see machine_ops.request_stop. */
 void vm_request_stop(struct vm *vm, bool failed, const char *reason);
+
+/* vm-state.c. vCPUs stand still; restore: -EINVAL, or an errno of KVM, with the reason in *e. */
+int vm_save(struct vm *vm, struct snapshot_writer *w, struct error *e);
+int vm_restore(struct vm *vm, struct snapshot_reader *r, struct error *e);
 
 /* vm-irq.c, for vm.c only. */
 int vm_irq_init(struct vm *vm, struct error *e);

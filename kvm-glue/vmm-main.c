@@ -59,7 +59,7 @@ static int listen_on(const struct options *o, int *ret_fd, struct error *e)
 static int start(const struct options *o, struct vmm **ret, int *ret_listen_fd, struct error *e)
 {
 	_cleanup_(vmm_freep) struct vmm *vmm = NULL;
-	int keep[] = {o->listen_fd, o->error_fd};
+	int keep[] = {o->listen_fd, o->error_fd, o->template_fd};
 	int r;
 
 	r = sandbox_close_stray(keep, ARRAY_SIZE(keep), e);

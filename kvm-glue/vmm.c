@@ -29,15 +29,33 @@ static int open_file(const char *path, const char *what, int *ret_fd, struct err
 	return 0;
 }
 
-static int new_ram(const struct options *o, struct guest_ram **ret, struct error *e)
+static int new_ram(uint64_t memory_bytes, struct guest_ram **ret, struct error *e)
 {
-	uint64_t low_bytes = u64_min(o->memory_bytes, MACHINE_LOW_RAM_END);
+	uint64_t low_bytes = u64_min(memory_bytes, MACHINE_LOW_RAM_END);
 	struct guest_ram_layout layout[2] = {
 		{.gpa = 0, .bytes = low_bytes},
-		{.gpa = MACHINE_HIGH_RAM_BASE, .bytes = o->memory_bytes - low_bytes},
+		{.gpa = MACHINE_HIGH_RAM_BASE, .bytes = memory_bytes - low_bytes},
 	};
 
 	return guest_ram_new(layout, layout[1].bytes > 0 ? 2 : 1, ret, e);
+}
+
+/* Opens the snapshot to go on from; what the options say of the machine must be what it was. */
+static int open_saved(struct vmm *vmm, struct error *e)
+{
+	const struct options *o = vmm->options;
+	int r = vmm_saved_open(o->snapshot_path, o->template_fd, vmm->host.backend, &vmm->saved, e);
+
+	if (r < 0)
+		return r;
+	if ((o->memory_bytes && o->memory_bytes != vmm->saved.memory_bytes) ||
+		(o->n_vcpus && o->n_vcpus != vmm->saved.n_vcpus))
+		return error_set(e, -EINVAL,
+			"snapshot %s: its guest has %s and %u vCPUs, and goes on with no other",
+			o->snapshot_path, UNITS_BYTES(vmm->saved.memory_bytes), vmm->saved.n_vcpus);
+	vmm->memory_bytes = vmm->saved.memory_bytes;
+	vmm->n_vcpus = vmm->saved.n_vcpus;
+	return 0;
 }
 
 int vmm_open(const struct options *o, struct vmm **ret, struct error *e)
@@ -48,12 +66,15 @@ int vmm_open(const struct options *o, struct vmm **ret, struct error *e)
 	if (!vmm)
 		return error_set(e, -ENOMEM, "out of memory");
 	vmm->options = o;
+	vmm->memory_bytes = o->memory_bytes;
+	vmm->n_vcpus = o->n_vcpus;
 	vmm->host.kvm_fd = vmm->kernel_fd = vmm->initrd_fd = -1;
+	vmm->saved.template_fd = vmm->snapshot.event_fd = -1;
 	pthread_mutex_init(&vmm->stop_lock, NULL);
 	vmm->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (vmm->stop_fd < 0)
 		return error_set(e, -errno, "eventfd: %s", strerror(errno));
-	r = open_file(o->kernel_path, "kernel", &vmm->kernel_fd, e);
+	r = o->kernel_path ? open_file(o->kernel_path, "kernel", &vmm->kernel_fd, e) : 0;
 	if (r < 0)
 		return r;
 	r = o->initrd_path ? open_file(o->initrd_path, "initrd", &vmm->initrd_fd, e) : 0;
@@ -68,10 +89,15 @@ int vmm_open(const struct options *o, struct vmm **ret, struct error *e)
 	r = host_open(&vmm->host, e);
 	if (r < 0)
 		return r;
-	if (o->n_vcpus > vmm->host.vcpus_max)
+	r = o->snapshot_path ? open_saved(vmm, e) : 0;
+	if (r < 0)
+		return r;
+	if (vmm->n_vcpus > vmm->host.vcpus_max)
 		return error_set(e, -ERANGE, "--vcpus: KVM of this host allows %u vCPUs, not %u",
-			vmm->host.vcpus_max, o->n_vcpus);
-	r = new_ram(o, &vmm->ram, e);
+			vmm->host.vcpus_max, vmm->n_vcpus);
+	r = new_ram(vmm->memory_bytes, &vmm->ram, e);
+	if (r == 0 && o->snapshot_path)
+		r = guest_ram_set_template(vmm->ram, vmm->saved.template_fd, e);
 	if (r < 0)
 		return r;
 	*ret = TAKE_PTR(vmm);
@@ -153,6 +179,10 @@ static int build_devices(struct vmm *vmm, struct error *e)
 		r = acpi_pm_new(m, &vmm->pm);
 	}
 	if (r == 0) {
+		what = "panic device";
+		r = pvpanic_new(m, &vmm->panic);
+	}
+	if (r == 0) {
 		what = "PCI bus";
 		r = pci_bus_new(m, &vmm->pci);
 	}
@@ -195,7 +225,7 @@ static int load_guest(struct vmm *vmm, struct error *e)
 	int r;
 
 	if (acpi_tables_write(guest_ram_ptr(vmm->ram, GPA(BOOT_ACPI_GPA), BOOT_ACPI_BYTES),
-		    BOOT_ACPI_GPA, BOOT_ACPI_BYTES, o->n_vcpus) < 0)
+		    BOOT_ACPI_GPA, BOOT_ACPI_BYTES, vmm->n_vcpus) < 0)
 		return error_set(e, -ENOSPC, "no room for the ACPI tables");
 	r = boot_guest(&request, vmm->ram, vmm->vcpus->vcpus[0].fd, cmdline, e);
 	if (r < 0)
@@ -211,6 +241,20 @@ static int load_guest(struct vmm *vmm, struct error *e)
 	return 0;
 }
 
+/* A guest runs as well without. */
+static void open_kvm_stats(struct vmm *vmm)
+{
+	_cleanup_free_ int *fds = calloc(vmm->n_vcpus, sizeof(*fds));
+	int r = fds ? 0 : -ENOMEM;
+
+	for (unsigned i = 0; r == 0 && i < vmm->n_vcpus; i++)
+		fds[i] = vmm->vcpus->vcpus[i].fd;
+	if (r == 0)
+		r = kvm_stats_new(vmm->vm->fd, fds, vmm->n_vcpus, &vmm->kvm_stats);
+	if (r < 0)
+		log_info("KVM's own statistics are not to be had: %s", strerror(-r));
+}
+
 int vmm_build(struct vmm *vmm, struct error *e)
 {
 	int r;
@@ -221,15 +265,19 @@ int vmm_build(struct vmm *vmm, struct error *e)
 	r = vm_new(&vmm->host, vmm->ram, vmm->bus, request_stop, vmm, &vmm->vm, e);
 	if (r < 0)
 		return r;
-	r = vcpus_new(vmm->vm, vmm->options->n_vcpus, &vmm->vcpus, e);
+	r = vcpus_new(vmm->vm, vmm->n_vcpus, vmm->options->cpu_features, &vmm->vcpus, e);
 	if (r < 0)
 		return r;
+	open_kvm_stats(vmm);
 	r = build_devices(vmm, e);
 	if (r < 0)
 		return r;
-	r = load_guest(vmm, e);
+	r = vmm->options->snapshot_path ? vmm_restore(vmm, &vmm->saved, e) : load_guest(vmm, e);
 	if (r < 0)
 		return r;
+	r = vmm_snapshot_init(&vmm->snapshot, vmm);
+	if (r < 0)
+		return error_set(e, r, "eventfd: %s", strerror(-r));
 	r = scanner_new(vmm->ram, &vmm->scanner, e);
 	if (r < 0)
 		return r;
@@ -240,6 +288,7 @@ void vmm_free(struct vmm *vmm)
 {
 	if (!vmm)
 		return;
+	vmm_snapshot_done(&vmm->snapshot);
 	vcpus_join(vmm->vcpus);
 	scanner_free(vmm->scanner);
 	if (vmm->console)
@@ -248,14 +297,17 @@ void vmm_free(struct vmm *vmm)
 	virtio_console_free(vmm->virtio_console);
 	virtio_balloon_free(vmm->balloon);
 	pci_bus_free(vmm->pci);
+	pvpanic_free(vmm->panic);
 	acpi_pm_free(vmm->pm);
 	i8042_free(vmm->keyboard);
 	rtc_free(vmm->rtc);
 	serial_free(vmm->serial);
+	kvm_stats_free(vmm->kvm_stats);
 	vcpus_free(vmm->vcpus); /* only now: devices may still ask for a stop */
 	vm_free(vmm->vm);
 	bus_free(vmm->bus);
 	guest_ram_free(vmm->ram);
+	vmm_saved_done(&vmm->saved);
 	host_close(&vmm->host);
 	console_free(vmm->console);
 	cleanup_closep(&vmm->kernel_fd);

@@ -10,19 +10,26 @@
 #include "kvm-glue/device.h"
 #include "kvm-glue/host.h"
 #include "kvm-glue/i8042.h"
+#include "kvm-glue/kvm-stats.h"
 #include "kvm-glue/options.h"
 #include "kvm-glue/pci.h"
+#include "kvm-glue/pvpanic.h"
 #include "kvm-glue/rtc.h"
 #include "kvm-glue/serial.h"
 #include "kvm-glue/vcpu.h"
 #include "kvm-glue/virtio-balloon.h"
 #include "kvm-glue/virtio-console.h"
 #include "kvm-glue/vm.h"
+#include "kvm-glue/vmm-snapshot.h"
 #include "memd/base/vmm-proto.h"
 
 struct vmm {
 	const struct options *options;
 	struct host host;
+	uint64_t memory_bytes;
+	unsigned n_vcpus;
+	struct vmm_saved saved; /* what to go on from */
+	struct vmm_snapshot snapshot; /* that memd asked for */
 	int kernel_fd;
 	int initrd_fd;
 	struct console *console;
@@ -31,11 +38,13 @@ struct vmm {
 	struct bus *bus;
 	struct vm *vm;
 	struct vcpus *vcpus;
+	struct kvm_stats *kvm_stats; /* NULL: this KVM has none */
 	struct pci_bus *pci;
 	struct serial *serial;
 	struct rtc *rtc;
 	struct i8042 *keyboard;
 	struct acpi_pm *pm;
+	struct pvpanic *panic;
 	struct virtio_balloon *balloon;
 	struct virtio_console *virtio_console;
 	struct devices *devices; /* that options asked for */

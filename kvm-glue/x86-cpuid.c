@@ -1,12 +1,14 @@
 /* The CPUID of a vCPU: what KVM supports, with this vCPU's place in the topology (one package, n cores of one thread). */
 #include "kvm-glue/x86.h"
 
+#include <asm/kvm_para.h>
 #include <errno.h>
 #include <linux/kvm.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 
+#include "kvm-glue/x86-features.h"
 #include "kvm-glue/x86-pvm.h"
 #include "memd/base/cleanup.h"
 
@@ -15,6 +17,8 @@
 
 #define LEAF1_ECX_HYPERVISOR   (1u << 31)
 #define LEAF1_ECX_TSC_DEADLINE (1u << 24)
+#define LEAF1_ECX_OSXSAVE      (1u << 27)
+#define LEAF7_ECX_OSPKE	       (1u << 4)
 #define LEAF1_EDX_HTT	       (1u << 28)
 #define TOPOLOGY_SMT	       1u
 #define TOPOLOGY_CORE	       2u
@@ -101,8 +105,8 @@ static void add_core_levels(struct kvm_cpuid2 *cpuid)
 	}
 }
 
-int x86_cpuid_set(
-	const struct host *host, int vcpu_fd, unsigned index, unsigned n_vcpus, struct error *e)
+/* What KVM supports, with room for CPUID_ENTRIES_SPARE more; the caller's to free. */
+static int supported_cpuid(const struct host *host, struct kvm_cpuid2 **ret, struct error *e)
 {
 	_cleanup_free_ struct kvm_cpuid2 *cpuid =
 		calloc(1, sizeof(*cpuid) + (CPUID_ENTRIES_MAX + CPUID_ENTRIES_SPARE) *
@@ -113,13 +117,89 @@ int x86_cpuid_set(
 	cpuid->nent = CPUID_ENTRIES_MAX;
 	if (ioctl(host->kvm_fd, KVM_GET_SUPPORTED_CPUID, cpuid) < 0)
 		return error_set(e, -errno, "reading KVM's CPUID: %s", strerror(errno));
+	*ret = TAKE_PTR(cpuid);
+	return 0;
+}
+
+/* Registers of CPUID that consist of feature bits, without the bits that tell a state instead. */
+static const struct {
+	uint32_t function;
+	uint32_t index;
+	uint32_t mask[4]; /* eax, ebx, ecx, edx */
+} feature_leaves[] = {
+	{1, 0,
+		{0, 0, ~(LEAF1_ECX_HYPERVISOR | LEAF1_ECX_TSC_DEADLINE | LEAF1_ECX_OSXSAVE),
+			~LEAF1_EDX_HTT}},
+	{7, 0, {0, ~0u, ~LEAF7_ECX_OSPKE, ~0u}},
+	{7, 1, {~0u, 0, 0, 0}},
+	{0xd, 1, {~0u, 0, 0, 0}},
+	{0x80000001, 0, {0, 0, ~0u, ~0u}},
+	{KVM_CPUID_FEATURES, 0, {~0u, 0, 0, 0}},
+};
+
+static const struct kvm_cpuid_entry2 *find_entry(
+	const struct kvm_cpuid2 *cpuid, uint32_t function, uint32_t index)
+{
+	for (uint32_t i = 0; i < cpuid->nent; i++)
+		if (cpuid->entries[i].function == function && cpuid->entries[i].index == index)
+			return &cpuid->entries[i];
+	return NULL;
+}
+
+int x86_cpuid_check(const struct host *host, const struct kvm_cpuid2 *cpuid, struct error *e)
+{
+	static const char *const registers[] = {"EAX", "EBX", "ECX", "EDX"};
+	_cleanup_free_ struct kvm_cpuid2 *supported = NULL;
+	int r = supported_cpuid(host, &supported, e);
+
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < ARRAY_SIZE(feature_leaves); i++) {
+		const uint32_t function = feature_leaves[i].function;
+		const struct kvm_cpuid_entry2 none = {0},
+					      *wanted = find_entry(
+						      cpuid, function, feature_leaves[i].index),
+					      *here = find_entry(
+						      supported, function, feature_leaves[i].index);
+		const uint32_t *w = wanted ? &wanted->eax : &none.eax;
+		const uint32_t *h = here ? &here->eax : &none.eax;
+
+		for (unsigned j = 0; j < 4; j++) {
+			uint32_t missing = w[j] & ~h[j] & feature_leaves[i].mask[j];
+
+			if (missing)
+				return error_set(e, -EOPNOTSUPP,
+					"the guest uses a CPU feature that this host lacks: CPUID "
+					"0x%x.%u %s bit %d",
+					function, feature_leaves[i].index, registers[j],
+					__builtin_ctz(missing));
+		}
+	}
+	return 0;
+}
+
+int x86_cpuid_set(const struct host *host, int vcpu_fd, unsigned index, unsigned n_vcpus,
+	const char *features, struct kvm_cpuid2 **ret_cpuid, struct error *e)
+{
+	_cleanup_free_ struct kvm_cpuid2 *cpuid = NULL;
+	_cleanup_free_ struct kvm_cpuid2 *supported = NULL;
+	int r = supported_cpuid(host, &cpuid, e);
+
+	if (r == 0)
+		r = supported_cpuid(host, &supported, e);
+	if (r < 0)
+		return r;
 	add_core_levels(cpuid);
 	for (unsigned i = 0; i < cpuid->nent; i++)
 		set_entry(&cpuid->entries[i], index, n_vcpus);
 	if (host->backend == HOST_BACKEND_PVM)
 		x86_pvm_filter_cpuid(cpuid);
+	r = x86_features_apply(host, supported, cpuid, features, e);
+	if (r < 0)
+		return r;
 	if (ioctl(vcpu_fd, KVM_SET_CPUID2, cpuid) < 0)
 		return error_set(
 			e, -errno, "KVM refuses CPUID of vCPU %u: %s", index, strerror(errno));
+	*ret_cpuid = TAKE_PTR(cpuid);
 	return 0;
 }

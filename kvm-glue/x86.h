@@ -10,9 +10,21 @@
 #define X86_BOOT_CS 0x10
 #define X86_BOOT_DS 0x18
 
-/* Gives a vCPU the features that KVM supports, less what the host's back end cannot do, as core `index` of n_vcpus. */
-int x86_cpuid_set(
-	const struct host *host, int vcpu_fd, unsigned index, unsigned n_vcpus, struct error *e);
+struct kvm_cpuid2;
+
+/*
+ * Gives a vCPU the features that KVM supports, less what the host's back end cannot do and what
+ * `features` hides (x86-features.h), as core `index` of n_vcpus. *ret_cpuid, the caller's to free, is what was set: KVM_GET_CPUID2 may say
+ * something else (PVM: the host's).
+ */
+int x86_cpuid_set(const struct host *host, int vcpu_fd, unsigned index, unsigned n_vcpus,
+	const char *features, struct kvm_cpuid2 **ret_cpuid, struct error *e);
+
+/*
+ * Whether this host's KVM supports the features of a CPUID table. -EOPNOTSUPP: no, *e names the
+ * first that it lacks.
+ */
+int x86_cpuid_check(const struct host *host, const struct kvm_cpuid2 *cpuid, struct error *e);
 
 /*
  * Puts the first vCPU at a 64-bit entry: long mode, page tables at cr3_gpa, GDT at gdt_gpa (of gdt_bytes), RSI the boot

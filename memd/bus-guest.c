@@ -45,6 +45,8 @@ struct guest_figures {
 	uint64_t emulation_completed;
 	uint64_t memory_waits;
 	uint64_t critical_bytes;
+	const char *memory_mode;
+	struct vmm_stats claims; /* for what is shown as it was said */
 	struct ledger_guest ledger;
 	struct wss_figures wss;
 	struct stall_figures stall;
@@ -60,6 +62,19 @@ struct bus_guest {
 static uint64_t claimed(uint64_t bytes)
 {
 	return bytes == UINT64_MAX ? 0 : bytes;
+}
+
+static const char *memory_mode_name(uint64_t mode)
+{
+	static const char *const names[] = {
+		[VMM_MEMORY_UNKNOWN] = "unknown",
+		[VMM_MEMORY_EPT] = "EPT",
+		[VMM_MEMORY_NPT] = "NPT",
+		[VMM_MEMORY_SHADOW] = "shadow",
+		[VMM_MEMORY_PVM] = "PVM",
+	};
+
+	return names[mode <= VMM_MEMORY_PVM ? mode : VMM_MEMORY_UNKNOWN];
 }
 
 static void fill(struct guest *g, struct guest_figures *f)
@@ -106,6 +121,8 @@ static void fill(struct guest *g, struct guest_figures *f)
 		.emulation_completed = s->emulation_completed,
 		.memory_waits = s->memory_waits,
 		.critical_bytes = g->critical_bytes,
+		.memory_mode = memory_mode_name(s->memory_mode),
+		.claims = *s,
 		.ledger = g->ledger,
 		.wss = g->wss,
 		.stall = g->stall,
@@ -213,6 +230,20 @@ static int method_stop(sd_bus_message *message, void *userdata, sd_bus_error *er
 	return answer_later(message, r, &refusal);
 }
 
+static int method_snapshot(sd_bus_message *message, void *userdata, sd_bus_error *error)
+{
+	struct guest *g = ((struct guest_figures *)userdata)->guest;
+	struct refusal refusal = {0};
+	const char *directory;
+	int r;
+
+	r = sd_bus_message_read(message, "s", &directory);
+	if (r < 0)
+		return r;
+	r = guest_snapshot(g, directory, bus_answer_done, sd_bus_message_ref(message), &refusal);
+	return answer_later(message, r, &refusal);
+}
+
 #define CONSTANT(name, type, field)                                                                \
 	SD_BUS_PROPERTY(name, type, NULL, offsetof(struct guest_figures, field),                   \
 		SD_BUS_VTABLE_PROPERTY_CONST)
@@ -231,6 +262,8 @@ static const sd_bus_vtable guest_vtable[] = {
 	SD_BUS_METHOD_WITH_ARGS(
 		"PowerButton", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, method_power_button, 0),
 	SD_BUS_METHOD_WITH_ARGS("Stop", SD_BUS_ARGS("b", force), SD_BUS_NO_RESULT, method_stop, 0),
+	SD_BUS_METHOD_WITH_ARGS(
+		"Snapshot", SD_BUS_ARGS("s", directory), SD_BUS_NO_RESULT, method_snapshot, 0),
 	SD_BUS_SIGNAL_WITH_ARGS(
 		"StateChanged", SD_BUS_ARGS("s", old_state, "s", new_state, "s", reason), 0),
 	CONSTANT("Name", "s", name),
@@ -252,6 +285,8 @@ static const sd_bus_vtable guest_vtable[] = {
 	FIGURE("PrivateBytes", "t", ledger.private_bytes),
 	FIGURE("SharedBytes", "t", ledger.shared_bytes),
 	FIGURE("SharedCostBytes", "t", ledger.shared_cost_bytes),
+	FIGURE("TemplateBytes", "t", ledger.template_bytes),
+	FIGURE("TemplateCostBytes", "t", ledger.template_cost_bytes),
 	FIGURE("SwappedBytes", "t", ledger.swapped_bytes),
 	FIGURE("HoleUntouchedBytes", "t", ledger.hole_untouched_bytes),
 	FIGURE("HoleZeroBytes", "t", ledger.hole_zero_bytes),
@@ -311,6 +346,22 @@ static const sd_bus_vtable guest_vtable[] = {
 	FIGURE("StallFull300BasisPoints", "u", stall.full_300_bp),
 	FIGURE("StallSomeUSec", "t", stall.some_us),
 	FIGURE("StallFullUSec", "t", stall.full_us),
+	FIGURE("MemoryMode", "s", memory_mode),
+	FIGURE("KvmSmallPages", "t", claims.kvm_pages_4k),
+	FIGURE("KvmLargePages", "t", claims.kvm_pages_2m),
+	FIGURE("KvmHugePages", "t", claims.kvm_pages_1g),
+	FIGURE("KvmMmuUnsync", "t", claims.kvm_mmu_unsync),
+	FIGURE("KvmMmuShadowZapped", "t", claims.kvm_mmu_shadow_zapped),
+	FIGURE("KvmMmuPteWrites", "t", claims.kvm_mmu_pte_writes),
+	FIGURE("KvmRemoteTlbFlushes", "t", claims.kvm_remote_tlb_flushes),
+	FIGURE("KvmTlbFlushes", "t", claims.kvm_tlb_flushes),
+	FIGURE("KvmPageFaults", "t", claims.kvm_page_faults),
+	FIGURE("KvmPageFaultsFixed", "t", claims.kvm_page_faults_fixed),
+	FIGURE("KvmPageFaultsGuest", "t", claims.kvm_page_faults_guest),
+	FIGURE("KvmExits", "t", claims.kvm_exits),
+	FIGURE("KvmHaltExits", "t", claims.kvm_halt_exits),
+	FIGURE("KvmIoExits", "t", claims.kvm_io_exits),
+	FIGURE("KvmMmioExits", "t", claims.kvm_mmio_exits),
 	SD_BUS_VTABLE_END,
 };
 _Static_assert(ARRAY_SIZE(guest_vtable) <= BUS_PROPERTIES_MAX, "raise BUS_PROPERTIES_MAX");

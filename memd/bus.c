@@ -299,6 +299,7 @@ static const sd_bus_vtable manager_properties[] = {
 	FIGURE("ConfiguredBytes", "t", configured_bytes),
 	FIGURE("GuestPrivateBytes", "t", guest_private_bytes),
 	FIGURE("PoolBytes", "t", pool_bytes),
+	FIGURE("TemplateBytes", "t", template_bytes),
 	FIGURE("SwapUsedBytes", "t", swap_used_bytes),
 	FIGURE("SwapOccupiedBytes", "t", swap_occupied_bytes),
 	FIGURE("OverheadBytes", "t", overhead_bytes),

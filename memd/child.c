@@ -131,9 +131,9 @@ static int watch(struct child *c, sd_event *event)
 	int r;
 
 	r = sd_event_add_io(event, &c->exit_source, c->pidfd, EPOLLIN, on_exit_event, c);
-	/* After what it said last on its connection, which is the reason. */
+	/* What it said before it ended, its reason above all, is heard first. */
 	if (r >= 0)
-		r = sd_event_source_set_priority(c->exit_source, SD_EVENT_PRIORITY_NORMAL + 1);
+		r = sd_event_source_set_priority(c->exit_source, SD_EVENT_PRIORITY_NORMAL + 10);
 	if (r < 0 || c->error_fd < 0)
 		return r < 0 ? r : 0;
 	return sd_event_add_io(event, &c->error_source, c->error_fd, EPOLLIN, on_error_text, c);

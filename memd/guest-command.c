@@ -7,8 +7,10 @@
 #include "memd/base/units.h"
 #include "memd/guest-internal.h"
 
-#define COMMAND_TIMEOUT_US (5 * US_PER_S)
-#define ATTACH_AGAIN_US	   (5 * US_PER_S)
+#define COMMAND_TIMEOUT_US  (5 * US_PER_S)
+/* A terabyte to a slow disk. */
+#define SNAPSHOT_TIMEOUT_US (3600 * US_PER_S)
+#define ATTACH_AGAIN_US	    (5 * US_PER_S)
 
 struct guest_command {
 	struct guest_command *next;
@@ -91,9 +93,10 @@ static void on_done(void *context, int error, const struct ipc_message *reply)
 	finish(command, result, &why);
 }
 
-/* fd stays the caller's. Negative errno: done is not called. */
-static int send(struct guest *g, enum vmm_message_type type, const void *payload, size_t size,
-	int fd, guest_done_fn done, void *context)
+/* Descriptors stay the caller's. Negative errno: done is not called. */
+static int send_with_fds(struct guest *g, enum vmm_message_type type, const void *payload,
+	size_t size, const int *fds, size_t n_fds, uint64_t timeout_us, guest_done_fn done,
+	void *context)
 {
 	struct guest_command *command;
 	int r;
@@ -110,7 +113,7 @@ static int send(struct guest *g, enum vmm_message_type type, const void *payload
 		.context = context,
 	};
 	r = vmm_link_command(
-		g->link, type, payload, size, fd, COMMAND_TIMEOUT_US, on_done, command);
+		g->link, type, payload, size, fds, n_fds, timeout_us, on_done, command);
 	if (r < 0) {
 		free(command);
 		return r;
@@ -118,6 +121,12 @@ static int send(struct guest *g, enum vmm_message_type type, const void *payload
 	command->next = g->commands;
 	g->commands = command;
 	return 0;
+}
+
+static int send(struct guest *g, enum vmm_message_type type, const void *payload, size_t size,
+	guest_done_fn done, void *context)
+{
+	return send_with_fds(g, type, payload, size, NULL, 0, COMMAND_TIMEOUT_US, done, context);
 }
 
 static int refuse_unsent(struct guest *g, int r, struct refusal *refusal)
@@ -144,7 +153,7 @@ int guest_pause(struct guest *g, enum guest_pauser who, const char *reason, gues
 		return refusal_set(refusal, REFUSAL_NOT_RUNNING, -ENOTCONN, "guest %s is %s",
 			g->name, guest_state_name(g->state));
 	/* Asking again one that is paused does no harm, and gives everybody the same answer. */
-	r = send(g, VMM_PAUSE, NULL, 0, -1, done, context);
+	r = send(g, VMM_PAUSE, NULL, 0, done, context);
 	if (r < 0)
 		return refuse_unsent(g, r, refusal);
 	*pause_flag(g, who) = true;
@@ -171,26 +180,34 @@ int guest_resume(struct guest *g, enum guest_pauser who, guest_done_fn done, voi
 	if (g->state != GUEST_RUNNING && g->state != GUEST_PAUSED)
 		return refusal_set(refusal, REFUSAL_NOT_RUNNING, -ENOTCONN, "guest %s is %s",
 			g->name, guest_state_name(g->state));
-	r = send(g, VMM_RESUME, NULL, 0, -1, done, context);
+	r = send(g, VMM_RESUME, NULL, 0, done, context);
 	return r < 0 ? refuse_unsent(g, r, refusal) : 0;
 }
 
 void guest_unpause(struct guest *g)
 {
 	g->paused_by_host = g->paused_by_operator = false;
-	send(g, VMM_RESUME, NULL, 0, -1, NULL, NULL);
+	send(g, VMM_RESUME, NULL, 0, NULL, NULL);
 }
 
 int guest_power_button(struct guest *g, guest_done_fn done, void *context, struct refusal *refusal)
 {
-	int r = send(g, VMM_POWER_BUTTON, NULL, 0, -1, done, context);
+	int r = send(g, VMM_POWER_BUTTON, NULL, 0, done, context);
+
+	return r < 0 ? refuse_unsent(g, r, refusal) : 0;
+}
+
+int guest_send_snapshot(struct guest *g, const int fds[2], guest_done_fn done, void *context,
+	struct refusal *refusal)
+{
+	int r = send_with_fds(g, VMM_SNAPSHOT, NULL, 0, fds, 2, SNAPSHOT_TIMEOUT_US, done, context);
 
 	return r < 0 ? refuse_unsent(g, r, refusal) : 0;
 }
 
 int guest_send_quit(struct guest *g)
 {
-	return send(g, VMM_QUIT, NULL, 0, -1, NULL, NULL);
+	return send(g, VMM_QUIT, NULL, 0, NULL, NULL);
 }
 
 void guest_send_balloon(struct guest *g, uint64_t bytes)
@@ -199,7 +216,7 @@ void guest_send_balloon(struct guest *g, uint64_t bytes)
 
 	if (bytes == g->balloon_target_bytes || g->balloon_sending)
 		return;
-	if (send(g, VMM_SET_BALLOON, &balloon, sizeof(balloon), -1, NULL, NULL) < 0)
+	if (send(g, VMM_SET_BALLOON, &balloon, sizeof(balloon), NULL, NULL) < 0)
 		return;
 	g->balloon_sending = true;
 	g->balloon_target_bytes = bytes;
@@ -207,7 +224,7 @@ void guest_send_balloon(struct guest *g, uint64_t bytes)
 
 void guest_send_scan(struct guest *g, const struct vmm_set_scan *scan)
 {
-	int r = send(g, VMM_SET_SCAN, scan, sizeof(*scan), -1, NULL, NULL);
+	int r = send(g, VMM_SET_SCAN, scan, sizeof(*scan), NULL, NULL);
 
 	if (r < 0)
 		log_warning("guest %s: cannot set up its scanner: %s", g->name, strerror(-r));
@@ -223,6 +240,7 @@ void guest_attach_pool(struct guest *g)
 	fd = pool_group_connect(g->group);
 	if (fd < 0)
 		return;
-	g->attaching = send(g, VMM_ATTACH_POOL, NULL, 0, fd, NULL, NULL) == 0;
+	g->attaching = send_with_fds(g, VMM_ATTACH_POOL, NULL, 0, &fd, 1, COMMAND_TIMEOUT_US, NULL,
+			       NULL) == 0;
 	g->attach_again_us = clock_monotonic_us() + ATTACH_AGAIN_US;
 }

@@ -18,5 +18,8 @@ void guest_answer_waiters(struct guest_waiter **list, int result, const struct r
 void guest_fail_commands(struct guest *g);
 
 int guest_send_quit(struct guest *g);
+/* VMM_SNAPSHOT into two files, state and RAM, which stay the caller's. */
+int guest_send_snapshot(struct guest *g, const int fds[2], guest_done_fn done, void *context,
+	struct refusal *refusal);
 /* Resumes whoever paused it, for a stop. */
 void guest_unpause(struct guest *g);

@@ -17,12 +17,18 @@ static void print_settings(FILE *f, const struct guest *g)
 {
 	const struct guest_config *c = &g->config;
 
-	fprintf(f, "[Guest]\nMemory=%" PRIu64 "\nVCpus=%" PRIu32 "\nKernel=%s\n", c->memory_bytes,
-		c->n_vcpus, c->kernel);
+	fprintf(f, "[Guest]\nMemory=%" PRIu64 "\nVCpus=%" PRIu32 "\n", c->memory_bytes,
+		c->n_vcpus);
+	if (c->kernel)
+		fprintf(f, "Kernel=%s\n", c->kernel);
+	if (c->snapshot)
+		fprintf(f, "Snapshot=%s\n", c->snapshot);
 	if (c->initrd)
 		fprintf(f, "Initrd=%s\n", c->initrd);
 	if (c->command_line)
 		fprintf(f, "CommandLine=%s\n", c->command_line);
+	if (c->cpu_features)
+		fprintf(f, "CpuFeatures=%s\n", c->cpu_features);
 	fprintf(f, "MemoryMin=%" PRIu64 "\nMemoryMax=%" PRIu64 "\nShares=%" PRIu32 "\n",
 		g->min_bytes, g->max_bytes, c->shares);
 	if (c->share_group)

@@ -17,6 +17,7 @@
 #include "memd/base/units.h"
 #include "memd/guest-devices.h"
 #include "memd/guest-internal.h"
+#include "memd/template.h"
 
 #define START_TIMEOUT_US (60 * US_PER_S)
 #define QUIT_TIMEOUT_US	 (3 * US_PER_S)
@@ -68,6 +69,8 @@ int guest_new(const struct guest_environment *environment, uint64_t id, const ch
 	r = guest_devices_text(config, &g->devices, NULL);
 	if (r < 0)
 		return r;
+	if (config->snapshot) /* the balloon's target comes with it: unknown, so sent again */
+		g->balloon_target_bytes = UINT64_MAX;
 	g->min_bytes = guest_config_min_bytes(config);
 	g->max_bytes = guest_config_max_bytes(config);
 	g->config = *config;
@@ -91,6 +94,7 @@ void guest_free(struct guest *g)
 	sample_process_unref(g->process);
 	kernel_sample_done(&g->sample.kernel);
 	reclaim_done(&g->reclaim);
+	template_release(g->template, g);
 	cgroup_free(g->cgroup);
 	guest_config_done(&g->config);
 	free(g->bus);
@@ -341,7 +345,7 @@ static int make_cgroup(struct guest *g, int *ret_procs_fd, struct error *e)
 	return 0;
 }
 
-#define ARGUMENTS_MAX (24 + 2 * GUEST_DEVICES_MAX)
+#define ARGUMENTS_MAX (32 + 2 * GUEST_DEVICES_MAX)
 
 struct arguments {
 	char *argv[ARGUMENTS_MAX + 1];
@@ -373,11 +377,18 @@ static int make_arguments(const struct guest *g, struct arguments *a, struct err
 	add(a, "--name", g->name);
 	add(a, "--memory", a->memory);
 	add(a, "--vcpus", a->vcpus);
-	add(a, "--kernel", g->config.kernel);
-	if (g->config.initrd)
-		add(a, "--initrd", g->config.initrd);
-	if (g->config.command_line)
-		add(a, "--cmdline", g->config.command_line);
+	if (g->config.snapshot) {
+		add(a, "--snapshot", g->config.snapshot);
+		add(a, "--template-fd", "5");
+	} else {
+		add(a, "--kernel", g->config.kernel);
+		if (g->config.initrd)
+			add(a, "--initrd", g->config.initrd);
+		if (g->config.command_line)
+			add(a, "--cmdline", g->config.command_line);
+		if (g->config.cpu_features)
+			add(a, "--cpu-features", g->config.cpu_features);
+	}
 	add(a, "--console", g->console_path);
 	add(a, "--console-max", CONSOLE_MAX);
 	for (size_t i = 0; i < a->devices.n; i++)
@@ -411,6 +422,7 @@ static int launch(struct guest *g, struct error *e)
 	request.argv = arguments.argv;
 	request.socket_fd = socket_fd;
 	request.procs_fd = procs_fd;
+	request.template_fd = g->template ? template_fd(g->template) : 0;
 	r = child_spawn(&g->child, g->environment->event, &request, g->pid_path, on_ended, g, e);
 	guest_devices_done(&arguments.devices);
 	if (r < 0)
@@ -423,10 +435,45 @@ static int launch(struct guest *g, struct error *e)
 	return r;
 }
 
+/* The end of a guest that never had a process. */
+static void fail_start(struct guest *g, const char *reason)
+{
+	tell_start_failed(g, reason);
+	remove_files(g);
+	guest_set_state(g, GUEST_FAILED, reason);
+	g->environment->gone(g);
+}
+
+static void on_template_ready(void *context, int result, const struct error *why)
+{
+	struct guest *g = context;
+	struct error e = {0};
+
+	if (result < 0) {
+		g->template = NULL;
+		e = *why;
+		error_prefix(&e, "snapshot %s/ram", g->config.snapshot);
+	} else if (g->stopping != GUEST_STAYS) {
+		result = error_set(&e, -ECANCELED, "it was stopped before its snapshot was loaded");
+	} else {
+		result = launch(g, &e);
+	}
+	if (result < 0)
+		fail_start(g, e.text[0] ? e.text : strerror(-result));
+}
+
 int guest_launch(struct guest *g, struct refusal *refusal)
 {
-	int r = launch(g, &refusal->error);
+	int r = TEMPLATE_LOADED;
 
+	if (g->config.snapshot)
+		r = template_acquire(g->environment->templates, g->config.snapshot,
+			g->config.memory_bytes, on_template_ready, g, &g->template,
+			&refusal->error);
+	if (r == 0)
+		return 0; /* launched when it is loaded */
+	if (r > 0)
+		r = launch(g, &refusal->error);
 	if (r < 0) {
 		refusal->kind = REFUSAL_START_FAILED;
 		error_set(&refusal->error, r, "%s", strerror(-r));

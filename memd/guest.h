@@ -42,6 +42,8 @@ enum guest_state {
 const char *guest_state_name(enum guest_state state);
 
 struct guest;
+struct template;
+struct template_store;
 struct guest_command;
 struct pageout;
 
@@ -49,6 +51,7 @@ struct pageout;
 struct guest_environment {
 	sd_event *event;
 	struct worker *sampler;
+	struct template_store *templates;
 	const char *runtime_dir; /* runtime_dir/guest exists */
 	const char *vmm_path;
 	enum cgroup_mode cgroup_mode;
@@ -104,6 +107,7 @@ struct guest {
 	enum guest_state state;
 	char state_reason[VMM_REASON_MAX];
 	struct child child;
+	struct template *template; /* of a clone; NULL: none, or one that a former memd loaded */
 	struct vmm_link *link; /* NULL: not connected */
 	bool greeted; /* HELLO has come */
 	struct sample_process *process; /* since HELLO */
@@ -165,6 +169,17 @@ void guest_free(struct guest *g);
 int guest_launch(struct guest *g, struct refusal *refusal);
 /* Takes over the memd-vmm that a former memd left. Negative errno. */
 int guest_adopt(struct guest *g, struct error *e);
+/*
+ * guest-snapshot.c: takes a snapshot into a directory, which is made; done is called when it is on
+ * disk, or has failed and nothing of it is left. Negative errno: neither begun nor called.
+ */
+int guest_snapshot(struct guest *g, const char *directory, guest_done_fn done, void *context,
+	struct refusal *refusal);
+/*
+ * Fills in what a guest with Snapshot= takes from there: memory, vCPUs, trust group. -EINVAL when
+ * the configuration wants something else, or the errors of reading the snapshot's settings.
+ */
+int guest_snapshot_complete(struct guest_config *c, struct error *e);
 /* Writes the settings that guest_adopt's caller reads again. */
 int guest_save_settings(const struct guest *g);
 /* Writes the operator's target, which guest_adopt reads again. */

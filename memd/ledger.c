@@ -49,13 +49,15 @@ static void compare(const struct ledger_guest_in *in, struct ledger_guest *g)
 
 	/* A page that is in the wrong state is missing in one and too much in another: once. */
 	wrong = u64_max(pages_distance(a->private_pages, b->private_pages, in->ram_anonymous_bytes),
-		u64_sub_or_zero(in->ram_file_bytes,
-			u64_max(a->shared_pages, b->shared_pages) * PAGE_BYTES));
+		u64_sub_or_zero(in->ram_file_bytes, u64_max(a->shared_pages + a->template_pages,
+							    b->shared_pages + b->template_pages) *
+							    PAGE_BYTES));
 	wrong = u64_max(
 		wrong, pages_distance(a->swapped_pages, b->swapped_pages, in->ram_swapped_bytes));
 	wrong += u64_sub_or_zero(in->ram_anonymous_bytes, in->rollup.anonymous_bytes);
 	g->mismatch_bytes = u64_sub_or_zero(wrong, in->moved_bytes);
-	compared = in->ram_anonymous_bytes + b->shared_pages * PAGE_BYTES + in->ram_swapped_bytes;
+	compared = in->ram_anonymous_bytes + (b->shared_pages + b->template_pages) * PAGE_BYTES +
+		   in->ram_swapped_bytes;
 	compared = u64_max(compared, in->configured_bytes / COMPARED_MIN_PART);
 	g->mismatch_bp = (uint32_t)u64_min(scale(BP_ONE, g->mismatch_bytes, compared), BP_ONE);
 }
@@ -67,6 +69,7 @@ static void fill_guest(const struct ledger_guest_in *in, struct ledger_guest *g)
 	*g = (struct ledger_guest){
 		.private_bytes = u64_min(in->ram_anonymous_bytes, in->rollup.pss_anon_bytes),
 		.shared_bytes = s->shared_pages * PAGE_BYTES,
+		.template_bytes = s->template_pages * PAGE_BYTES,
 		.swapped_bytes = in->ram_swapped_bytes,
 		.hole_untouched_bytes = s->hole_untouched_pages * PAGE_BYTES,
 		.hole_zero_bytes = s->hole_zero_pages * PAGE_BYTES,
@@ -116,12 +119,34 @@ static void split_pool(struct ledger_guest *guests, const struct ledger_guest_in
 	}
 }
 
+/* The same for what a template takes. */
+static void split_template(struct ledger_guest *guests, const struct ledger_guest_in *in, size_t n,
+	uint32_t template, uint64_t memfd_bytes)
+{
+	uint64_t whole = 0, mapped = 0, given = 0;
+
+	for (size_t i = 0; i < n; i++)
+		whole += in[i].template == template ? guests[i].template_bytes : 0;
+	for (size_t i = 0; i < n; i++) {
+		struct ledger_guest *g = &guests[i];
+
+		if (in[i].template != template)
+			continue;
+		mapped += g->template_bytes;
+		g->template_cost_bytes = scale(memfd_bytes, mapped, whole) - given;
+		given += g->template_cost_bytes;
+		g->saved_sharing_bytes +=
+			u64_sub_or_zero(g->template_bytes, g->template_cost_bytes);
+	}
+}
+
 static void add_guest(struct ledger_host *h, const struct ledger_guest *g)
 {
 	h->private_bytes += g->private_bytes;
 	h->overhead_bytes += g->overhead_bytes;
 	h->swap_used_bytes += g->swapped_bytes + g->overhead_swapped_bytes;
-	h->saved_sharing_bytes += g->shared_bytes; /* less the pools: ledger_compute */
+	/* less the pools and the templates: ledger_compute */
+	h->saved_sharing_bytes += g->shared_bytes + g->template_bytes;
 	h->saved_zero_bytes += g->saved_zero_bytes;
 	h->saved_balloon_bytes += g->saved_balloon_bytes;
 }
@@ -142,16 +167,23 @@ void ledger_compute(const struct ledger_guest_in *guests, size_t n,
 		h.pool_bytes += pools[p].memfd_bytes;
 		h.overhead_bytes += pools[p].process_bytes;
 	}
+	for (uint32_t t = 0; t < host->n_templates; t++) {
+		split_template(ret_guests, guests, n, t, host->template_bytes[t]);
+		h.template_bytes += host->template_bytes[t];
+	}
 	for (size_t i = 0; i < n; i++) {
 		struct ledger_guest *g = &ret_guests[i];
 
-		g->resident_bytes = g->private_bytes + g->shared_cost_bytes + g->overhead_bytes;
+		g->resident_bytes = g->private_bytes + g->shared_cost_bytes +
+				    g->template_cost_bytes + g->overhead_bytes;
 		add_guest(&h, g);
 		h.configured_bytes += guests[i].configured_bytes;
 		mismatch += g->mismatch_bytes;
-		compared += g->private_bytes + g->shared_bytes + g->swapped_bytes;
+		compared +=
+			g->private_bytes + g->shared_bytes + g->template_bytes + g->swapped_bytes;
 	}
-	h.saved_sharing_bytes = u64_sub_or_zero(h.saved_sharing_bytes, h.pool_bytes);
+	h.saved_sharing_bytes =
+		u64_sub_or_zero(h.saved_sharing_bytes, h.pool_bytes + h.template_bytes);
 	/* Our part of what zram holds, by the swap slots used. */
 	h.swap_occupied_bytes = scale(host->zram_occupied_bytes,
 		u64_min(h.swap_used_bytes, host->swap_used_bytes), host->swap_used_bytes);
@@ -160,7 +192,8 @@ void ledger_compute(const struct ledger_guest_in *guests, size_t n,
 		ret_guests[i].saved_paging_bytes = scale(h.saved_paging_bytes,
 			ret_guests[i].swapped_bytes + ret_guests[i].overhead_swapped_bytes,
 			h.swap_used_bytes);
-	h.used_bytes = h.private_bytes + h.pool_bytes + h.swap_occupied_bytes + h.overhead_bytes;
+	h.used_bytes = h.private_bytes + h.pool_bytes + h.template_bytes + h.swap_occupied_bytes +
+		       h.overhead_bytes;
 	compared = u64_max(compared, h.configured_bytes / COMPARED_MIN_PART);
 	h.mismatch_bp = (uint32_t)u64_min(scale(BP_ONE, mismatch, compared), BP_ONE);
 	*ret_host = h;

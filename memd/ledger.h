@@ -16,8 +16,8 @@
  * claim counts, may not be less than what the kernel shows, and all of a group's together not more
  * than the references that memd-pool has given.
  *
- * What a guest costs: its private RAM, its part of its group's pool (in proportion to the pages it
- * maps from there), and the overhead of its memd-vmm. What swap occupies is the host's cost, since
+ * What a guest costs: its private RAM, its part of its group's pool and of its template (in
+ * proportion to the pages it maps from there), and the overhead of its memd-vmm. What swap occupies is the host's cost, since
  * nobody can say whose page compressed how.
  */
 #pragma once
@@ -35,6 +35,7 @@
 struct ledger_guest_in {
 	uint64_t configured_bytes;
 	uint32_t group; /* index into the pools; LEDGER_NO_GROUP */
+	uint32_t template; /* index into the templates; LEDGER_NO_GROUP */
 	struct vmm_stats before, after; /* the claims around the kernel's figures; each adds up */
 	struct smaps_rollup rollup;
 	uint64_t page_table_bytes;
@@ -46,10 +47,12 @@ struct ledger_guest_in {
 #define LEDGER_NO_GROUP UINT32_MAX
 
 struct ledger_guest {
-	uint64_t resident_bytes; /* all that it costs: private + shared_cost + overhead */
+	uint64_t resident_bytes; /* all that it costs: private + shared_cost + template_cost + overhead */
 	uint64_t private_bytes;
 	uint64_t shared_bytes; /* of its RAM, mapped from the pool */
 	uint64_t shared_cost_bytes; /* its part of the pool */
+	uint64_t template_bytes; /* of its RAM, mapped from its template */
+	uint64_t template_cost_bytes; /* its part of what the template takes */
 	uint64_t swapped_bytes;
 	uint64_t hole_untouched_bytes;
 	uint64_t hole_zero_bytes;
@@ -76,12 +79,15 @@ struct ledger_host_in {
 	/* over all swap devices */
 	uint64_t swap_used_bytes;
 	uint64_t zram_occupied_bytes;
+	const uint64_t *template_bytes; /* of each template: fstat blocks of its memfd */
+	size_t n_templates;
 };
 
 struct ledger_host {
-	uint64_t used_bytes; /* everything: private + pools + swap_occupied + overhead */
+	uint64_t used_bytes; /* everything: private + pools + templates + swap_occupied + overhead */
 	uint64_t private_bytes;
 	uint64_t pool_bytes;
+	uint64_t template_bytes;
 	uint64_t swap_used_bytes; /* swapped out of our guests */
 	uint64_t swap_occupied_bytes; /* what that takes of RAM, in zram */
 	uint64_t overhead_bytes; /* memd, the pools' processes, the guests' overheads */
@@ -100,7 +106,8 @@ uint64_t ledger_process_bytes(const struct smaps_rollup *rollup, uint64_t page_t
 uint64_t ledger_bracket_distance(uint64_t a, uint64_t b, uint64_t value);
 
 /*
- * Fills ret_guests[n] and *ret_host. A guest's group is below n_pools or LEDGER_NO_GROUP. Never
+ * Fills ret_guests[n] and *ret_host. A guest's group is below n_pools or LEDGER_NO_GROUP, its
+ * template below host->n_templates likewise. Never
  * fails: figures that contradict each other saturate at 0 and show as mismatch.
  */
 void ledger_compute(const struct ledger_guest_in *guests, size_t n,

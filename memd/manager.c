@@ -19,6 +19,7 @@
 #include "memd/bus.h"
 #include "memd/guest-internal.h"
 #include "memd/metrics-server.h"
+#include "memd/template.h"
 
 /* What a memd-vmm takes beside the guest's RAM, for admission: measured 3 to 6 MiB. */
 #define GUEST_OVERHEAD_BYTES (8 * MIB)
@@ -214,6 +215,8 @@ static int read_settings(struct manager *m, const char *name, const struct confi
 			"there is no %s; write it, or give at least Memory= and Kernel=", path);
 	for (size_t i = 0; r == 0 && i < n_settings; i++)
 		r = guest_config_set(ret, settings[i].key, settings[i].value, &refusal->error);
+	if (r == 0 && ret->snapshot)
+		r = guest_snapshot_complete(ret, &refusal->error);
 	return r == 0 ? guest_config_check(ret, &refusal->error) : r;
 }
 
@@ -540,6 +543,8 @@ static int set_up(struct manager *m, struct error *e)
 	if (r >= 0)
 		r = start_workers(m);
 	if (r >= 0)
+		r = template_store_new(m->event, &m->templates);
+	if (r >= 0)
 		r = watch_self(m);
 	if (r >= 0)
 		r = wall_init(m, e);
@@ -550,6 +555,7 @@ static int set_up(struct manager *m, struct error *e)
 	m->environment = (struct guest_environment){
 		.event = m->event,
 		.sampler = m->sampler,
+		.templates = m->templates,
 		.runtime_dir = m->options.runtime_dir,
 		.vmm_path = m->vmm_path,
 		.cgroup_mode = m->wall.mode,
@@ -617,6 +623,7 @@ void manager_free(struct manager *m)
 		remove_guest(m, m->guests[m->n_guests - 1], end);
 	free(m->guests);
 	free(m->strays);
+	template_store_free(m->templates);
 	sample_process_unref(m->own_process);
 	wall_done(m);
 	metrics_server_free(m->metrics);

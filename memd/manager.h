@@ -46,6 +46,7 @@ struct host_figures {
 	uint64_t peak_used_bytes;
 	uint64_t guest_private_bytes;
 	uint64_t pool_bytes;
+	uint64_t template_bytes;
 	uint64_t swap_occupied_bytes;
 	uint64_t swap_used_bytes;
 	uint64_t overhead_bytes;
@@ -104,6 +105,7 @@ struct manager {
 	size_t n_guests;
 	uint64_t last_id;
 	struct pool_group *groups;
+	struct template_store *templates;
 	pid_t *strays; /* memd-vmm that run and could not be adopted: nobody knows what they map */
 	size_t n_strays;
 	struct worker *sampler; /* reads figures */

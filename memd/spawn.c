@@ -69,12 +69,13 @@ static void child_fail(int error_fd, const char *what, int error)
 }
 
 /*
- * In the child. error_fd is above SPAWN_ERROR_FD, and so is socket_fd (see spawn_program), hence
- * dup2 overwrites neither.
+ * In the child. The descriptors are above SPAWN_TEMPLATE_FD (see spawn_program), hence dup2
+ * overwrites none of them. template_fd -1: none.
  */
 static void child_main(const struct spawn_request *request, char *const *environment, int socket_fd,
-	int error_fd, int go_fd)
+	int error_fd, int template_fd, int go_fd)
 {
+	const unsigned first_closed = template_fd >= 0 ? SPAWN_TEMPLATE_FD + 1 : SPAWN_TEMPLATE_FD;
 	sigset_t none;
 	char go;
 
@@ -91,11 +92,12 @@ static void child_main(const struct spawn_request *request, char *const *environ
 	close(STDIN_FILENO);
 	if (open("/dev/null", O_RDONLY) != STDIN_FILENO)
 		child_fail(error_fd, "cannot open /dev/null", errno);
-	if (dup2(socket_fd, SPAWN_SOCKET_FD) < 0 || dup2(error_fd, SPAWN_ERROR_FD) < 0)
+	if (dup2(socket_fd, SPAWN_SOCKET_FD) < 0 || dup2(error_fd, SPAWN_ERROR_FD) < 0 ||
+		(template_fd >= 0 && dup2(template_fd, SPAWN_TEMPLATE_FD) < 0))
 		child_fail(error_fd, "cannot set up descriptors", errno);
 	if (!request->keep_error_fd)
 		fcntl(SPAWN_ERROR_FD, F_SETFD, FD_CLOEXEC);
-	if (close_range(SPAWN_ERROR_FD + 1, UINT_MAX, 0) < 0)
+	if (close_range(first_closed, UINT_MAX, 0) < 0)
 		child_fail(SPAWN_ERROR_FD, "cannot close descriptors", errno);
 	execve(request->argv[0], request->argv, environment);
 	child_fail(SPAWN_ERROR_FD, request->argv[0], errno);
@@ -107,19 +109,22 @@ int spawn_program(const struct spawn_request *request, struct spawned *ret, stru
 	_cleanup_close_ int socket_fd = -1;
 	_cleanup_close_ int error_read = -1;
 	_cleanup_close_ int error_write = -1;
+	_cleanup_close_ int template_fd = -1;
 	_cleanup_close_ int go_read = -1;
 	_cleanup_close_ int go_write = -1;
 	int fds[2], pidfd;
 	pid_t pid;
 
 	build_environment(environment);
-	socket_fd = fcntl(request->socket_fd, F_DUPFD_CLOEXEC, SPAWN_ERROR_FD + 1);
-	if (socket_fd < 0)
+	socket_fd = fcntl(request->socket_fd, F_DUPFD_CLOEXEC, SPAWN_TEMPLATE_FD + 1);
+	if (request->template_fd > 0)
+		template_fd = fcntl(request->template_fd, F_DUPFD_CLOEXEC, SPAWN_TEMPLATE_FD + 1);
+	if (socket_fd < 0 || (request->template_fd > 0 && template_fd < 0))
 		return error_set(e, -errno, "cannot duplicate a descriptor: %m");
 	if (pipe2(fds, O_CLOEXEC) < 0)
 		return error_set(e, -errno, "cannot make a pipe: %m");
 	error_read = fds[0];
-	error_write = fcntl(fds[1], F_DUPFD_CLOEXEC, SPAWN_ERROR_FD + 1);
+	error_write = fcntl(fds[1], F_DUPFD_CLOEXEC, SPAWN_TEMPLATE_FD + 1);
 	close(fds[1]);
 	if (error_write < 0 || fd_set_nonblock(error_read, true) < 0)
 		return error_set(e, -errno, "cannot set up a pipe: %m");
@@ -132,7 +137,7 @@ int spawn_program(const struct spawn_request *request, struct spawned *ret, stru
 		return error_set(e, -errno, "cannot fork: %m");
 	if (pid == 0) {
 		close(go_write); /* else it would wait for itself */
-		child_main(request, environment, socket_fd, error_write, go_read);
+		child_main(request, environment, socket_fd, error_write, template_fd, go_read);
 	}
 	pidfd = fd_pidfd_open(pid); /* not reaped yet: the number is still the child's */
 	if (pidfd < 0) {

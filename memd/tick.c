@@ -24,6 +24,7 @@
 #include "memd/bus.h"
 #include "memd/manager.h"
 #include "memd/pageout.h"
+#include "memd/template.h"
 
 /* One page-out job: at most so much, and so long, since others wait for the pager too. */
 #define PAGE_OUT_MAX_REGIONS 32
@@ -196,6 +197,25 @@ static uint32_t group_index(const struct manager *m, const struct pool_group *wa
 	return LEDGER_NO_GROUP;
 }
 
+static size_t count_templates(const struct manager *m)
+{
+	size_t n = 0;
+
+	for (const struct template *t = template_first(m->templates); t; t = template_next(t))
+		n++;
+	return n;
+}
+
+static uint32_t template_index(const struct manager *m, const struct template *wanted)
+{
+	uint32_t i = 0;
+
+	for (const struct template *t = template_first(m->templates); t; t = template_next(t), i++)
+		if (t == wanted)
+			return i;
+	return LEDGER_NO_GROUP;
+}
+
 static struct ledger_guest_in ledger_input(const struct manager *m, const struct guest *g)
 {
 	const struct guest_sample *s = &g->sample;
@@ -203,6 +223,7 @@ static struct ledger_guest_in ledger_input(const struct manager *m, const struct
 	return (struct ledger_guest_in){
 		.configured_bytes = g->config.memory_bytes,
 		.group = group_index(m, g->group),
+		.template = template_index(m, g->template),
 		.before = s->before,
 		.after = s->after,
 		.rollup = s->kernel.rollup,
@@ -217,13 +238,14 @@ static struct ledger_guest_in ledger_input(const struct manager *m, const struct
 
 static void compute_ledger(struct manager *m)
 {
-	size_t n_groups = count_groups(m), i = 0;
+	size_t n_groups = count_groups(m), n_templates = count_templates(m), i = 0;
 	_cleanup_free_ struct ledger_guest_in *in = calloc(m->n_guests + 1, sizeof(*in));
 	_cleanup_free_ struct ledger_guest *out = calloc(m->n_guests + 1, sizeof(*out));
 	_cleanup_free_ struct ledger_pool_in *pools = calloc(n_groups + 1, sizeof(*pools));
+	_cleanup_free_ uint64_t *templates = calloc(n_templates + 1, sizeof(*templates));
 	struct ledger_host_in host = {.own_bytes = m->own_bytes};
 
-	if (!in || !out || !pools)
+	if (!in || !out || !pools || !templates)
 		return;
 	wall_read_swap(m);
 	host.swap_used_bytes = m->swap.used_bytes;
@@ -237,6 +259,11 @@ static void compute_ledger(struct manager *m)
 			.referenced_bytes = p->references * PAGE_BYTES,
 			.process_bytes = p->process_bytes,
 		};
+	i = 0;
+	for (const struct template *t = template_first(m->templates); t; t = template_next(t))
+		templates[i++] = template_bytes(t);
+	host.template_bytes = templates;
+	host.n_templates = n_templates;
 	ledger_compute(in, m->n_guests, pools, n_groups, &host, out, &m->ledger);
 	for (i = 0; i < m->n_guests; i++)
 		m->guests[i]->ledger = out[i];
@@ -402,6 +429,7 @@ static void report(struct manager *m)
 	f->guest_private_bytes = l->private_bytes;
 	f->pool_bytes = l->pool_bytes;
 	f->swap_occupied_bytes = l->swap_occupied_bytes;
+	f->template_bytes = l->template_bytes;
 	f->swap_used_bytes = l->swap_used_bytes;
 	f->overhead_bytes = l->overhead_bytes;
 	f->configured_bytes = l->configured_bytes;

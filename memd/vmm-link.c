@@ -116,10 +116,11 @@ int vmm_link_get_stats(struct vmm_link *l, uint64_t timeout_us, ipc_reply_fn rep
 }
 
 int vmm_link_command(struct vmm_link *l, enum vmm_message_type type, const void *payload,
-	size_t size, int fd, uint64_t timeout_us, ipc_reply_fn reply, void *context)
+	size_t size, const int *fds, size_t n_fds, uint64_t timeout_us, ipc_reply_fn reply,
+	void *context)
 {
-	return ipc_link_request(l->link, (uint16_t)type, payload, size, &fd, fd >= 0 ? 1 : 0,
-		timeout_us, reply, context);
+	return ipc_link_request(l->link, (uint16_t)type, payload, size, fds, n_fds, timeout_us,
+		reply, context);
 }
 
 int vmm_link_parse_stats(
@@ -133,10 +134,12 @@ int vmm_link_parse_stats(
 	if (reply->header.type != VMM_STATS ||
 		!ipc_payload_copy(reply, VMM_STATS_MIN_BYTES, &stats, sizeof(stats)))
 		return -EPROTO;
-	if (s->ram_pages != ram_bytes / PAGE_BYTES || s->state > VMM_STATE_FAILED)
+	if (s->ram_pages != ram_bytes / PAGE_BYTES || s->state > VMM_STATE_FAILED ||
+		s->memory_mode > VMM_MEMORY_PVM)
 		return -EPROTO;
 	sum = s->private_pages;
 	if (u64_add_overflows(sum, s->shared_pages, &sum) ||
+		u64_add_overflows(sum, s->template_pages, &sum) ||
 		u64_add_overflows(sum, s->swapped_pages, &sum) ||
 		u64_add_overflows(sum, s->hole_untouched_pages, &sum) ||
 		u64_add_overflows(sum, s->hole_zero_pages, &sum) ||

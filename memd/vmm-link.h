@@ -33,11 +33,11 @@ DEFINE_CLEANUP(struct vmm_link *, vmm_link_free)
 /* VMM_GET_STATS. The reply is read with vmm_link_parse_stats. Errors as ipc_link_request. */
 int vmm_link_get_stats(struct vmm_link *l, uint64_t timeout_us, ipc_reply_fn reply, void *context);
 /*
- * A request answered by VMM_DONE, read with vmm_link_parse_done. fd -1: no descriptor; it stays the
- * caller's.
+ * A request answered by VMM_DONE, read with vmm_link_parse_done. Descriptors stay the caller's.
  */
 int vmm_link_command(struct vmm_link *l, enum vmm_message_type type, const void *payload,
-	size_t size, int fd, uint64_t timeout_us, ipc_reply_fn reply, void *context);
+	size_t size, const int *fds, size_t n_fds, uint64_t timeout_us, ipc_reply_fn reply,
+	void *context);
 
 /*
  * error and reply as a ipc_reply_fn gets them. Returns error when there is one, -EPROTO when the

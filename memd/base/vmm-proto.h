@@ -28,6 +28,8 @@ enum vmm_message_type {
 	VMM_QUIT = 6,         /* stop at once; DONE, then the process exits with 0 */
 	VMM_ATTACH_POOL = 7,  /* one descriptor: a connection to memd-pool; replaces the former */
 	VMM_SET_SCAN = 8,     /* struct vmm_set_scan */
+	VMM_SNAPSHOT = 20,    /* two descriptors of new, empty files: for the state, for the RAM. The guest
+				 stands still while they are written; DONE comes when they are on disk */
 	/* memd-vmm says */
 	VMM_HELLO = 100,      /* struct vmm_hello */
 	VMM_STATS = 101,      /* struct vmm_stats */
@@ -41,6 +43,15 @@ enum vmm_state {
 	VMM_STATE_PAUSED = 2,
 	VMM_STATE_POWERED_OFF = 3, /* the guest shut itself down or asked for a reset; the process exits */
 	VMM_STATE_FAILED = 4,      /* the guest cannot go on; vCPUs stopped, memory kept for a look until QUIT */
+};
+
+/* How the host virtualizes the guest's memory. */
+enum vmm_memory_mode {
+	VMM_MEMORY_UNKNOWN = 0,
+	VMM_MEMORY_EPT = 1,    /* Intel, two levels of page tables walked by the CPU */
+	VMM_MEMORY_NPT = 2,    /* AMD, likewise */
+	VMM_MEMORY_SHADOW = 3, /* VMX or SVM without these: KVM keeps page tables in the guest's place */
+	VMM_MEMORY_PVM = 4,    /* KVM without hardware assist, shadow page tables */
 };
 
 struct vmm_range {
@@ -97,6 +108,7 @@ struct vmm_stats {
 	uint64_t ram_pages;
 	uint64_t private_pages;        /* anonymous and present; includes pages that broke from the pool */
 	uint64_t shared_pages;         /* of the pool, mapped and not broken */
+	uint64_t template_pages;       /* of the template that a clone was made from, not broken */
 	uint64_t swapped_pages;
 	uint64_t hole_untouched_pages;
 	uint64_t hole_zero_pages;      /* found zero and dropped */
@@ -147,6 +159,25 @@ struct vmm_stats {
 	uint64_t scan_frozen_p50_us;
 	uint64_t scan_frozen_p99_us;
 	uint64_t scan_frozen_max_us;
+
+	/* KVM's own figures (binary statistics), summed over vCPUs; 0 where this KVM does not count them */
+	uint64_t memory_mode;        /* enum vmm_memory_mode */
+	uint64_t kvm_stats_valid;    /* 1: the rest was read */
+	uint64_t kvm_pages_4k;       /* mappings of guest memory by size, now */
+	uint64_t kvm_pages_2m;
+	uint64_t kvm_pages_1g;
+	uint64_t kvm_mmu_unsync;     /* shadow pages that are brought up to date lazily, now */
+	uint64_t kvm_mmu_shadow_zapped;
+	uint64_t kvm_mmu_pte_writes; /* guest page table writes that were caught */
+	uint64_t kvm_remote_tlb_flushes;
+	uint64_t kvm_tlb_flushes;
+	uint64_t kvm_page_faults;    /* that KVM took */
+	uint64_t kvm_page_faults_fixed;
+	uint64_t kvm_page_faults_guest; /* handed on to the guest */
+	uint64_t kvm_exits;
+	uint64_t kvm_halt_exits;
+	uint64_t kvm_io_exits;
+	uint64_t kvm_mmio_exits;
 };
 /* What the first memd-vmm sent: all up to console_dropped_bytes. */
 #define VMM_STATS_MIN_BYTES (offsetof(struct vmm_stats, console_dropped_bytes) + sizeof(uint64_t))

@@ -85,6 +85,11 @@ static void print_guest_memory(struct json_object *guest)
 	print_bytes("shared", guest, "shared_bytes");
 	printf("   its part of the pool: %s\n",
 		UNITS_BYTES(figure_u64(guest, "shared_cost_bytes")));
+	if (figure_u64(guest, "template_bytes") > 0) {
+		print_bytes("template", guest, "template_bytes");
+		printf("   its part of the template: %s\n",
+			UNITS_BYTES(figure_u64(guest, "template_cost_bytes")));
+	}
 	print_bytes_line("swapped", guest, "swapped_bytes");
 	print_bytes_line("in the balloon", guest, "hole_balloon_bytes");
 	print_bytes_line("reported free", guest, "hole_reported_bytes");

@@ -96,6 +96,50 @@ const struct verb verbs[] = {
 		.run = verb_resume,
 	},
 	{
+		.name = "mmu",
+		.arguments = "NAME",
+		.summary = "Explain how the host virtualizes a guest's memory",
+		.help = "EPT, NPT, shadow pages or PVM, what is mapped in pages of which size, and "
+			"KVM's own counts\n"
+			"of page faults, TLB flushes and exits, in words.\n\n"
+			"  memctl mmu web1",
+		.min_arguments = 1,
+		.max_arguments = 1,
+		.needs_memd = true,
+		.run = verb_mmu,
+	},
+	{
+		.name = "snapshot",
+		.arguments = "NAME DIRECTORY",
+		.summary = "Save a guest, to go on from there or to clone it",
+		.help = "DIRECTORY, an absolute path, is made on memd's host. The guest stands still "
+			"while its memory\n"
+			"is written and goes on afterwards (or stays paused). The directory holds "
+			"its memory: keep\n"
+			"it as private as the guest. See `memctl help clone`.\n\n"
+			"  memctl snapshot web1 /var/lib/memd/snapshots/web1",
+		.min_arguments = 2,
+		.max_arguments = 2,
+		.needs_memd = true,
+		.run = verb_snapshot,
+	},
+	{
+		.name = "clone",
+		.arguments = "DIRECTORY NAME...",
+		.summary = "Start guests from a snapshot",
+		.help = "Each goes on where the snapshot was taken. All share its memory copy on "
+			"write, so a clone\n"
+			"costs little until it writes. A clone is of its template's trust group. For "
+			"other settings use\n"
+			"`memctl start NAME Snapshot=DIRECTORY ...`; to go on with one guest, clone "
+			"it once.\n\n"
+			"  memctl clone /var/lib/memd/snapshots/web1 web2 web3 web4",
+		.min_arguments = 2,
+		.max_arguments = -1,
+		.needs_memd = true,
+		.run = verb_clone,
+	},
+	{
 		.name = "top",
 		.arguments = "[--lines] [--interval TIME] [--count N] [-v]",
 		.summary = "Show host and guests live",

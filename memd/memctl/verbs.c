@@ -5,6 +5,9 @@
 #include "memd/base/units.h"
 #include "memd/memctl/client.h"
 
+/* As long as memd waits for its memd-vmm. */
+#define SNAPSHOT_TIMEOUT_US UINT64_C(3600000000)
+
 /* What a verb that changed something says: {"guest": NAME, "done": WHAT}, or "NAME: WHAT". */
 static enum memctl_exit say_done(const struct memctl *m, const char *guest, const char *what)
 {
@@ -36,30 +39,50 @@ static int append_settings(sd_bus_message *call, int argc, char **argv)
 	return r < 0 ? r : sd_bus_message_close_container(call);
 }
 
-enum memctl_exit verb_start(struct memctl *m, int argc, char **argv)
+static enum memctl_exit start_guest(
+	struct memctl *m, const char *name, int n_settings, char **settings, const char *done)
 {
 	_cleanup_bus_error_ sd_bus_error e = SD_BUS_ERROR_NULL;
 	_cleanup_message_ sd_bus_message *call = NULL;
 	int r;
 
-	for (int i = 1; i < argc; i++)
-		if (strcspn(argv[i], "=") == 0 || !strchr(argv[i], '='))
-			return memctl_fail(m, MEMCTL_USAGE, NULL,
-				"'%s' is no setting: they look like Memory=512M, see memd.guest(5)",
-				argv[i]);
 	r = sd_bus_message_new_method_call(
 		m->bus, &call, MEMD_BUS_NAME, MEMD_PATH, MEMD_MANAGER, "StartGuest");
 	if (r >= 0)
-		r = sd_bus_message_append(call, "s", argv[0]);
+		r = sd_bus_message_append(call, "s", name);
 	if (r >= 0)
-		r = append_settings(call, argc - 1, argv + 1);
+		r = append_settings(call, n_settings, settings);
 	if (r >= 0)
 		r = sd_bus_message_set_auto_start(call, 0);
 	if (r >= 0)
 		r = sd_bus_call(m->bus, call, CLIENT_TIMEOUT_US, &e, NULL);
 	if (r < 0)
 		return client_report(m, NULL, r, &e);
-	return say_done(m, argv[0], "started");
+	return say_done(m, name, done);
+}
+
+enum memctl_exit verb_start(struct memctl *m, int argc, char **argv)
+{
+	for (int i = 1; i < argc; i++)
+		if (strcspn(argv[i], "=") == 0 || !strchr(argv[i], '='))
+			return memctl_fail(m, MEMCTL_USAGE, NULL,
+				"'%s' is no setting: they look like Memory=512M, see memd.guest(5)",
+				argv[i]);
+	return start_guest(m, argv[0], argc - 1, argv + 1, "started");
+}
+
+enum memctl_exit verb_clone(struct memctl *m, int argc, char **argv)
+{
+	_cleanup_free_ char *setting = NULL;
+	enum memctl_exit code = MEMCTL_OK;
+
+	if (asprintf(&setting, "Snapshot=%s", argv[0]) < 0) {
+		setting = NULL;
+		return memctl_fail(m, MEMCTL_REFUSED, NULL, "out of memory");
+	}
+	for (int i = 1; i < argc && code == MEMCTL_OK; i++)
+		code = start_guest(m, argv[i], 1, &setting, "cloned");
+	return code;
 }
 
 enum memctl_exit verb_stop(struct memctl *m, int argc, char **argv)
@@ -87,6 +110,25 @@ static enum memctl_exit call_guest(
 	if (r < 0)
 		return client_report(m, name, r, &e);
 	return say_done(m, name, done);
+}
+
+enum memctl_exit verb_snapshot(struct memctl *m, int argc, char **argv)
+{
+	_cleanup_bus_error_ sd_bus_error e = SD_BUS_ERROR_NULL;
+	_cleanup_message_ sd_bus_message *call = NULL;
+	_cleanup_free_ char *path = NULL;
+	int r = client_guest_path(m, argv[0], &e, &path);
+
+	if (r >= 0)
+		r = sd_bus_message_new_method_call(
+			m->bus, &call, MEMD_BUS_NAME, path, MEMD_GUEST, "Snapshot");
+	if (r >= 0)
+		r = sd_bus_message_append(call, "s", argv[1]);
+	if (r >= 0)
+		r = sd_bus_call(m->bus, call, SNAPSHOT_TIMEOUT_US, &e, NULL);
+	if (r < 0)
+		return client_report(m, argv[0], r, &e);
+	return say_done(m, argv[0], "saved");
 }
 
 enum memctl_exit verb_pause(struct memctl *m, int argc, char **argv)

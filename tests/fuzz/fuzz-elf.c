@@ -14,7 +14,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	static const struct guest_ram_layout layout = {.gpa = 0, .bytes = RAM_BYTES};
 	static struct guest_ram *ram;
 	static uint8_t *low;
-	struct boot_elf elf;
+	struct boot_kernel elf;
 	struct error e = {0};
 
 	if (!ram) {

@@ -204,6 +204,17 @@ static void a_failed_guest_stays_to_be_looked_at_until_quit(void **state)
 	assert_int_equal(WEXITSTATUS(status), 2);
 }
 
+static void a_guest_that_panics_says_so(void **state)
+{
+	/* mov dx, 0x505; in al, dx; mov al, 1; out dx, al; hlt; jmp back */
+	static const uint8_t panics[] = {
+		0x66, 0xba, 0x05, 0x05, 0xec, 0xb0, 0x01, 0xee, 0xf4, 0xeb, 0xfd};
+	_cleanup_(vmm_run_freep) struct vmm_run *v = start(panics, sizeof(panics));
+
+	wait_for_state(v, VMM_STATE_FAILED);
+	assert_string_equal(vmm_run_last_event(v)->reason, "the guest's kernel panicked");
+}
+
 /* The number behind "name:" in a thread's status, read in that base. */
 static uint64_t status_value(const char *path, const char *name, int base)
 {
@@ -309,6 +320,7 @@ int main(void)
 		cmocka_unit_test(pausing_twice_and_resuming_twice_is_harmless),
 		cmocka_unit_test(the_power_button_of_a_deaf_guest_says_so),
 		cmocka_unit_test(a_failed_guest_stays_to_be_looked_at_until_quit),
+		cmocka_unit_test(a_guest_that_panics_says_so),
 		cmocka_unit_test(every_thread_is_without_privileges),
 		cmocka_unit_test(no_descriptor_is_inherited_by_accident),
 	};

@@ -91,7 +91,9 @@ static int receive_hello(struct vmm_run *v)
 
 static int start_process(struct vmm_run *v, const struct vmm_run_options *o)
 {
-	char kernel[PATH_MAX], memory[24], vcpus[16], console[104];
+	char kernel[PATH_MAX], memory[24], vcpus[16], console[104], template_fd[16];
+	const char *restore[] = {"--name", "test", "--snapshot", o->snapshot, "--console",
+		v->console, o->template_fd > 0 ? "--template-fd" : NULL, template_fd, NULL};
 	const char *arguments[ARGUMENTS_MAX + 1] = {"--name", "test", "--memory", memory, "--vcpus",
 		vcpus, "--console", console, "--kernel", o->kernel ? o->kernel : kernel, "--boot",
 		o->boot ? o->boot : "auto", "--cmdline", o->cmdline ? o->cmdline : "",
@@ -112,9 +114,11 @@ static int start_process(struct vmm_run *v, const struct vmm_run_options *o)
 	r = service_run_build_path("tests/guest/memd-guest", kernel, sizeof(kernel));
 	if (r < 0)
 		return r;
+	(void)snprintf(template_fd, sizeof(template_fd), "%d", o->template_fd);
 	(void)snprintf(memory, sizeof(memory), "%" PRIu64, o->memory_bytes);
 	(void)snprintf(vcpus, sizeof(vcpus), "%u", o->n_vcpus);
-	return service_run_start(&v->service, "kvm-glue/memd-vmm", arguments);
+	return service_run_start(
+		&v->service, "kvm-glue/memd-vmm", o->snapshot ? restore : arguments);
 }
 
 /* Ends when the process, and with it the socket, does. */
@@ -261,6 +265,28 @@ int vmm_run_request(struct vmm_run *v, enum vmm_message_type type, const void *p
 int vmm_run_attach_pool(struct vmm_run *v, int pool_fd)
 {
 	return request(v, VMM_ATTACH_POOL, NULL, 0, &pool_fd, 1);
+}
+
+static int new_file(const char *directory, const char *name)
+{
+	char path[PATH_MAX];
+	int n = snprintf(path, sizeof(path), "%s/%s", directory, name);
+	int fd = n < 0 || n >= (int)sizeof(path)
+			 ? -1
+			 : open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+
+	return fd < 0 ? -errno : fd;
+}
+
+int vmm_run_snapshot(struct vmm_run *v, const char *directory)
+{
+	_cleanup_close_ int state_fd = new_file(directory, "state");
+	_cleanup_close_ int ram_fd = new_file(directory, "ram");
+	int fds[2] = {state_fd, ram_fd};
+
+	if (state_fd < 0 || ram_fd < 0)
+		return state_fd < 0 ? state_fd : ram_fd;
+	return request(v, VMM_SNAPSHOT, NULL, 0, fds, 2);
 }
 
 int vmm_run_set_balloon(struct vmm_run *v, uint64_t target_pages)

@@ -19,6 +19,9 @@ struct vmm_run_options {
 	const char *boot; /* NULL: auto */
 	const char *initrd; /* NULL: none */
 	const char *cmdline; /* NULL: empty */
+	const char *
+		snapshot; /* go on from the one in this directory; of all above nothing counts then */
+	int template_fd; /* with it: its RAM as a template, not close-on-exec; 0: memd-vmm loads it */
 	uint64_t memory_bytes;
 	unsigned n_vcpus;
 	bool interactive; /* the console takes input: vmm_run_type */
@@ -51,6 +54,8 @@ int vmm_run_request(
 int vmm_run_set_balloon(struct vmm_run *v, uint64_t target_pages);
 /* pool_fd, a connection to memd-pool, stays the caller's. */
 int vmm_run_attach_pool(struct vmm_run *v, int pool_fd);
+/* Takes a snapshot into an existing, empty directory. */
+int vmm_run_snapshot(struct vmm_run *v, const char *directory);
 int vmm_run_get_stats(struct vmm_run *v, struct vmm_stats *ret);
 /* The state and reason of the last event, VMM_STATE_RUNNING before any. */
 const struct vmm_event *vmm_run_last_event(const struct vmm_run *v);

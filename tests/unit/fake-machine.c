@@ -80,6 +80,11 @@ void guest_ram_done(struct guest_ram *ram, gpa_t gpa, uint64_t bytes)
 	change_busy(ram, gpa, bytes, -1);
 }
 
+void guest_ram_mark_holes(
+	struct guest_ram *ram, uint64_t page, uint64_t n_pages, enum hole_reason why)
+{
+}
+
 void *guest_ram_ptr(const struct guest_ram *ram, gpa_t gpa, uint64_t bytes)
 {
 	for (unsigned i = 0; i < 2; i++) {

@@ -152,6 +152,7 @@ static void the_dsdt_describes_the_pci_root(void **state)
 	n = get(dsdt + 4, 4);
 	assert_true(contains(dsdt, n, "_S5_", 4));
 	assert_true(contains(dsdt, n, "_PRT", 4));
+	assert_true(contains(dsdt, n, "QEMU0001", 9)); /* the panic device */
 	assert_true(contains(dsdt, n, root_id, sizeof(root_id)));
 	assert_true(contains(dsdt, n, window, sizeof(window)));
 	assert_true(contains(dsdt, n, routing, sizeof(routing)));

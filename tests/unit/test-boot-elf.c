@@ -87,7 +87,7 @@ static int teardown(void **state)
 }
 
 /* From the heap in its exact size, so that a sanitizer sees a read past it. */
-static int load_bytes(uint64_t bytes, enum boot_protocol wanted, struct boot_elf *ret)
+static int load_bytes(uint64_t bytes, enum boot_protocol wanted, struct boot_kernel *ret)
 {
 	uint8_t *copy = malloc(bytes ? bytes : 1);
 	struct error e = {0};
@@ -102,14 +102,14 @@ static int load_bytes(uint64_t bytes, enum boot_protocol wanted, struct boot_elf
 	return r;
 }
 
-static int load(struct boot_elf *ret)
+static int load(struct boot_kernel *ret)
 {
 	return load_bytes(FILE_BYTES, BOOT_AUTO, ret);
 }
 
 static void assert_refused(int code)
 {
-	struct boot_elf elf = {.entry_gpa = 77};
+	struct boot_kernel elf = {.entry_gpa = 77};
 
 	assert_int_equal(load(&elf), code);
 	assert_int_equal(elf.entry_gpa, 77);
@@ -118,7 +118,7 @@ static void assert_refused(int code)
 static void loads_a_segment_to_its_physical_address(void **state)
 {
 	const uint8_t *at = guest_ram_ptr(ram, GPA(LOAD_GPA - 1), CODE_BYTES + 2);
-	struct boot_elf elf;
+	struct boot_kernel elf;
 
 	assert_int_equal(load(&elf), 0);
 	assert_int_equal(elf.protocol, BOOT_PVH);
@@ -133,7 +133,7 @@ static void loads_a_segment_to_its_physical_address(void **state)
 
 static void linux_is_known_by_its_note(void **state)
 {
-	struct boot_elf elf;
+	struct boot_kernel elf;
 
 	put_note("Linux", 0x101, 0);
 	assert_int_equal(load(&elf), 0);
@@ -145,7 +145,7 @@ static void linux_is_known_by_its_note(void **state)
 
 static void the_entry_wanted_must_be_offered(void **state)
 {
-	struct boot_elf elf;
+	struct boot_kernel elf;
 
 	assert_int_equal(load_bytes(FILE_BYTES, BOOT_LINUX64, &elf), -ENOEXEC);
 	assert_int_equal(load_bytes(FILE_BYTES, BOOT_PVH, &elf), 0);
@@ -189,7 +189,7 @@ static void refuses_bad_program_headers(void **state)
 
 static void refuses_every_truncation(void **state)
 {
-	struct boot_elf elf;
+	struct boot_kernel elf;
 
 	for (uint64_t n = 0; n < CODE_OFFSET + CODE_BYTES; n++)
 		assert_true(load_bytes(n, BOOT_AUTO, &elf) < 0);
@@ -212,7 +212,7 @@ static void refuses_segments_outside_of_the_file(void **state)
 
 static void refuses_segments_below_1_mib(void **state)
 {
-	struct boot_elf elf;
+	struct boot_kernel elf;
 
 	put_note("Xen", NOTE_XEN, BOOT_KERNEL_MIN_GPA);
 	image.segments[1].p_paddr = BOOT_KERNEL_MIN_GPA;
@@ -225,7 +225,7 @@ static void refuses_segments_below_1_mib(void **state)
 
 static void refuses_segments_that_do_not_fit_into_ram(void **state)
 {
-	struct boot_elf elf;
+	struct boot_kernel elf;
 
 	image.segments[1].p_paddr = RAM_BYTES - 2 * CODE_BYTES;
 	put_note("Xen", NOTE_XEN, image.segments[1].p_paddr);
@@ -243,7 +243,7 @@ static void refuses_segments_that_do_not_fit_into_ram(void **state)
 
 static void refuses_segments_that_overlap(void **state)
 {
-	struct boot_elf elf;
+	struct boot_kernel elf;
 
 	image.header.e_phnum = 3;
 	image.segments[2] = image.segments[1];

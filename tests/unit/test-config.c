@@ -517,6 +517,7 @@ static void checks_a_guest_across_its_keys(void **state)
 		{GUEST, 0, ""},
 		{"[Guest]\nKernel=/k\n", -EINVAL, "Memory= is missing"},
 		{"[Guest]\nMemory=1G\n", -EINVAL, "Kernel= is missing"},
+		{"[Guest]\nMemory=1G\nKernel=/k\nSnapshot=/s\n", -EINVAL, "exclude each other"},
 		{GUEST "Memory=511M\n", -EINVAL, "multiple of 2 MiB"},
 		{GUEST "Memory=536870913\n", -EINVAL, "multiple of 2 MiB"},
 		{GUEST "MemoryMax=512M\nMemoryMin=512M\n", 0, ""},

@@ -68,6 +68,41 @@ static void a_guest_costs_private_pages_its_part_of_the_pool_and_overhead(void *
 	assert_int_equal(g.mismatch_bp, 0);
 }
 
+/* Two clones map 96 and 32 MiB of a template of 100 MiB; a third guest is of none. */
+static void clones_pay_for_their_template_in_proportion(void **state)
+{
+	struct ledger_guest_in in[3] = {truthful(), truthful(), truthful()};
+	const uint64_t template_bytes[] = {100 * MIB};
+	struct ledger_host_in host = {.template_bytes = template_bytes, .n_templates = 1};
+	struct ledger_guest g[3];
+	struct ledger_host h;
+
+	for (unsigned i = 0; i < 3; i++) {
+		in[i].group = LEDGER_NO_GROUP;
+		in[i].template = LEDGER_NO_GROUP;
+		in[i].before.shared_pages = in[i].after.shared_pages = 0;
+		in[i].before.hole_untouched_pages = in[i].after.hole_untouched_pages = PAGES(14);
+		in[i].before.template_pages = in[i].after.template_pages = PAGES(96);
+	}
+	in[0].template = in[1].template = 0;
+	in[1].before.template_pages = in[1].after.template_pages = PAGES(32);
+	ledger_compute(in, 3, NULL, 0, &host, g, &h);
+	assert_int_equal(g[0].template_bytes, 96 * MIB);
+	assert_int_equal(g[0].template_cost_bytes, 75 * MIB);
+	assert_int_equal(g[1].template_cost_bytes, 25 * MIB);
+	assert_int_equal(g[2].template_cost_bytes, 0);
+	assert_int_equal(g[0].resident_bytes, 64 * MIB + 75 * MIB + g[0].overhead_bytes);
+	assert_int_equal(g[0].saved_sharing_bytes, 21 * MIB);
+	assert_int_equal(h.template_bytes, 100 * MIB);
+	assert_int_equal(h.used_bytes,
+		h.private_bytes + h.template_bytes + h.overhead_bytes + h.swap_occupied_bytes);
+	assert_int_equal(g[0].mismatch_bp, 0);
+	/* a page map that shows more of files than there is claimed */
+	in[1].ram_file_bytes = 40 * MIB;
+	ledger_compute(in, 3, NULL, 0, &host, g, &h);
+	assert_int_equal(g[1].mismatch_bytes, 8 * MIB);
+}
+
 static void the_states_of_a_guest_add_up_to_its_memory(void **state)
 {
 	struct ledger_guest_in in = truthful();
@@ -239,6 +274,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_guest_costs_private_pages_its_part_of_the_pool_and_overhead),
+		cmocka_unit_test(clones_pay_for_their_template_in_proportion),
 		cmocka_unit_test(the_states_of_a_guest_add_up_to_its_memory),
 		cmocka_unit_test(the_host_uses_the_sum_of_everything),
 		cmocka_unit_test(parts_of_a_pool_add_up_whatever_does_not_divide),

@@ -244,6 +244,38 @@ static void the_keyboard_controller_resets(void **state)
 	assert_int_equal(f->stops, 1);
 }
 
+static void registers_come_back_from_a_snapshot(void **state)
+{
+	struct snapshot_writer w;
+	struct snapshot_reader r;
+
+	fake_io_write(f, LCR, 1, 0x1b);
+	fake_io_write(f, SCRATCH, 1, 0x77);
+	fake_io_write(f, IER, 1, 0x02); /* the transmitter is empty: an interrupt */
+	cmos_write(0x7f, 0x42);
+	snapshot_writer_init(&w);
+	serial_save(serial, &w);
+	rtc_save(rtc, &w);
+	assert_int_equal(snapshot_finish(&w), 0);
+
+	fake_io_write(f, LCR, 1, 0);
+	fake_io_write(f, SCRATCH, 1, 0);
+	assert_int_equal(fake_io_read(f, IIR, 1) & 0x0f, 0x02); /* taken */
+	fake_io_write(f, IER, 1, 0);
+	cmos_write(0x7f, 0);
+	assert_int_equal(fake_line(f, COM1_GSI), 0);
+
+	assert_int_equal(snapshot_reader_init(&r, w.bytes, w.size, NULL), 0);
+	assert_int_equal(serial_restore(serial, &r), 0);
+	assert_int_equal(rtc_restore(rtc, &r), 0);
+	assert_int_equal(fake_line(f, COM1_GSI), 1); /* raised anew */
+	assert_int_equal(fake_io_read(f, LCR, 1), 0x1b);
+	assert_int_equal(fake_io_read(f, SCRATCH, 1), 0x77);
+	assert_int_equal(fake_io_read(f, IER, 1), 0x02);
+	assert_int_equal(cmos(0x7f), 0x42);
+	snapshot_writer_done(&w);
+}
+
 static int make_directory(void **state)
 {
 	if (!mkdtemp(directory))
@@ -275,6 +307,7 @@ int main(void)
 		T(the_clock_obeys_its_format_bits),
 		T(the_clock_cannot_be_set_but_its_ram_can),
 		T(the_keyboard_controller_resets),
+		T(registers_come_back_from_a_snapshot),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
