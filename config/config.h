@@ -45,6 +45,15 @@ enum config_share { /* the values of enum vmm_scan_mode */
 	CONFIG_SHARE_SHARE,
 };
 
+/* Where working sets come from. */
+enum config_working_set {
+	CONFIG_WORKING_SET_AUTO, /* the first of those below that the host has */
+	CONFIG_WORKING_SET_PAGE_OUT,
+	CONFIG_WORKING_SET_IDLE_BITS,
+	CONFIG_WORKING_SET_BALLOON,
+	CONFIG_WORKING_SET_OFF,
+};
+
 /* One line of a free-form section. */
 struct config_pair {
 	char *key;
@@ -77,6 +86,13 @@ struct host_config {
 	uint64_t share_target_time_us; /* of one pass over a guest */
 	/* [Reclaim] */
 	bool paging;
+	uint32_t stall_budget_bp; /* of a guest's time, for paging out ahead of need */
+	uint64_t swap_latency_max_us; /* swap on disk that is slower gets nothing ahead of need */
+	uint64_t flash_write_bytes; /* a second, ahead of need, to such swap; 0: no limit */
+	enum config_working_set working_set;
+	uint32_t sample_width_bp; /* of an estimate, at 3 sigma, of the memory sampled */
+	uint32_t sample_max_stall_bp; /* of a guest's time */
+	uint32_t sample_max_cpu_bp; /* of one core, for each guest */
 	/* [Metrics] */
 	bool metrics_socket; /* RUNTIME/metrics.sock */
 	uint32_t metrics_http_port; /* on 127.0.0.1; 0: none */

@@ -20,6 +20,9 @@
 static const char *const cgroup_words[] = {"auto", "off", NULL};
 static const char *const share_words[] = {"off", "zero-only", "share", NULL};
 
+static const char *const working_set_words[] = {
+	"auto", "page-out", "idle-bits", "balloon", "off", NULL};
+
 /* clang-format off */
 #define KEY(group, name, kind, member, value, ...) \
 	{.section = group, .key = name, .type = kind, \
@@ -49,6 +52,20 @@ static const struct schema_key host_keys[] = {
 	KEY("Share", "ShareScanTargetTime", SCHEMA_TIME, share_target_time_us, "200s",
 		.min = US_PER_S, .max = DAY_US),
 	KEY("Reclaim", "Paging", SCHEMA_BOOL, paging, "yes"),
+	KEY("Reclaim", "StallBudget", SCHEMA_PERCENT, stall_budget_bp, "1%",
+		.min = 1, .max = 5000),
+	KEY("Reclaim", "SwapLatencyMax", SCHEMA_TIME, swap_latency_max_us, "200us",
+		.min = 1, .max = US_PER_S),
+	KEY("Reclaim", "FlashWriteMax", SCHEMA_BYTES, flash_write_bytes, "1M",
+		.min = 0, .max = 64 * GIB),
+	KEY("Reclaim", "WorkingSet", SCHEMA_WORD, working_set, "auto",
+		.words = working_set_words),
+	KEY("Reclaim", "SampleWidth", SCHEMA_PERCENT, sample_width_bp, "5%",
+		.min = 100, .max = 5000),
+	KEY("Reclaim", "SampleMaxStall", SCHEMA_PERCENT, sample_max_stall_bp, "0.1%",
+		.min = 1, .max = 1000),
+	KEY("Reclaim", "SampleMaxCpu", SCHEMA_PERCENT, sample_max_cpu_bp, "0.5%",
+		.min = 1, .max = 1000),
 	KEY("Metrics", "Socket", SCHEMA_BOOL, metrics_socket, "yes"),
 	KEY("Metrics", "HttpPort", SCHEMA_U32, metrics_http_port, "0",
 		.min = 0, .max = UINT16_MAX),

@@ -47,6 +47,10 @@ struct guest_figures {
 	uint64_t critical_bytes;
 	const char *memory_mode;
 	struct vmm_stats claims; /* for what is shown as it was said */
+	uint64_t paged_out_bytes;
+	uint64_t out_regions;
+	uint64_t wrong_regions;
+	uint64_t backoffs;
 	struct ledger_guest ledger;
 	struct wss_figures wss;
 	struct stall_figures stall;
@@ -123,9 +127,13 @@ static void fill(struct guest *g, struct guest_figures *f)
 		.critical_bytes = g->critical_bytes,
 		.memory_mode = memory_mode_name(s->memory_mode),
 		.claims = *s,
+		.paged_out_bytes = g->reclaim.out_pages_total * PAGE_BYTES,
+		.out_regions = g->reclaim.out_regions,
+		.wrong_regions = g->reclaim.wrong_regions,
+		.backoffs = g->pace.backoffs,
 		.ledger = g->ledger,
-		.wss = g->wss,
-		.stall = g->stall,
+		.wss = g->wss.figures,
+		.stall = g->stall.figures,
 	};
 }
 
@@ -293,6 +301,14 @@ static const sd_bus_vtable guest_vtable[] = {
 	FIGURE("HoleBalloonBytes", "t", ledger.hole_balloon_bytes),
 	FIGURE("HoleReportedBytes", "t", ledger.hole_reported_bytes),
 	FIGURE("OverheadBytes", "t", ledger.overhead_bytes),
+	FIGURE("MappingOverheadBytes", "t", ledger.tables_bytes),
+	FIGURE("OverheadSwappedBytes", "t", ledger.overhead_swapped_bytes),
+	FIGURE("SwappedOccupiedBytes", "t", ledger.swapped_occupied_bytes),
+	FIGURE("FreeableBytes", "t", ledger.freeable_bytes),
+	FIGURE("BracketLowBytes", "t", ledger.bracket_low_bytes),
+	FIGURE("BracketHighBytes", "t", ledger.bracket_high_bytes),
+	FIGURE("BracketKernelBytes", "t", ledger.kernel_bytes),
+	FIGURE("LedgerMismatchBytes", "t", ledger.mismatch_bytes),
 	FIGURE("SavedSharingBytes", "t", ledger.saved_sharing_bytes),
 	FIGURE("SavedZeroBytes", "t", ledger.saved_zero_bytes),
 	FIGURE("SavedBalloonBytes", "t", ledger.saved_balloon_bytes),
@@ -324,6 +340,10 @@ static const sd_bus_vtable guest_vtable[] = {
 	FIGURE("WorkingSetFastBytes", "t", wss.fast_bytes),
 	FIGURE("WorkingSetErrorBytes", "t", wss.error_bytes),
 	FIGURE("WorkingSetSource", "s", wss.source),
+	FIGURE("PagedOutBytes", "t", paged_out_bytes),
+	FIGURE("PageOutRegions", "t", out_regions),
+	FIGURE("PageOutWrongRegions", "t", wrong_regions),
+	FIGURE("PageOutBackoffs", "t", backoffs),
 	FIGURE("CriticalBytes", "t", critical_bytes),
 	FIGURE("Idle1Bytes", "t", wss.idle_bytes[0]),
 	FIGURE("Idle5Bytes", "t", wss.idle_bytes[1]),

@@ -254,6 +254,24 @@ static int method_reload(sd_bus_message *message, void *userdata, sd_bus_error *
 	return 1;
 }
 
+static int method_open_history(sd_bus_message *message, void *userdata, sd_bus_error *error)
+{
+	struct bus *b = userdata;
+	_cleanup_close_ int fd = -1;
+	const char *name;
+	int r;
+
+	r = sd_bus_message_read(message, "s", &name);
+	if (r < 0)
+		return r;
+	fd = history_open_read(b->manager->options.state_dir, name);
+	if (fd < 0)
+		return sd_bus_error_setf(error, "org.memd1.Error.NoSuchGuest",
+			"there is no history of a guest %s: %s", name, strerror(-fd));
+	/* The message has a descriptor of its own. */
+	return sd_bus_reply_method_return(message, "h", fd);
+}
+
 #define FIGURE(name, type, field)                                                                  \
 	SD_BUS_PROPERTY(name, type, NULL, offsetof(struct host_figures, field),                    \
 		SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE)
@@ -269,6 +287,8 @@ static const sd_bus_vtable manager_methods[] = {
 		SD_BUS_VTABLE_UNPRIVILEGED),
 	SD_BUS_METHOD_WITH_ARGS("GetGuest", SD_BUS_ARGS("s", name), SD_BUS_RESULT("o", guest),
 		method_get_guest, SD_BUS_VTABLE_UNPRIVILEGED),
+	SD_BUS_METHOD_WITH_ARGS("OpenHistory", SD_BUS_ARGS("s", name), SD_BUS_RESULT("h", file),
+		method_open_history, SD_BUS_VTABLE_UNPRIVILEGED),
 	SD_BUS_METHOD_WITH_ARGS("Reload", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, method_reload, 0),
 	SD_BUS_SIGNAL_WITH_ARGS("GuestAdded", SD_BUS_ARGS("s", name, "o", guest), 0),
 	SD_BUS_SIGNAL_WITH_ARGS("GuestRemoved", SD_BUS_ARGS("s", name, "o", guest, "s", reason), 0),
@@ -307,10 +327,19 @@ static const sd_bus_vtable manager_properties[] = {
 	FIGURE("SavedZeroBytes", "t", saved_zero_bytes),
 	FIGURE("SavedBalloonBytes", "t", saved_balloon_bytes),
 	FIGURE("SavedPagingBytes", "t", saved_paging_bytes),
+	FIGURE("PoolUnmappedBytes", "t", pool_unmapped_bytes),
+	FIGURE("FreeableBytes", "t", freeable_bytes),
+	FIGURE("BracketLowBytes", "t", bracket_low_bytes),
+	FIGURE("BracketHighBytes", "t", bracket_high_bytes),
+	FIGURE("BracketKernelBytes", "t", kernel_bytes),
+	FIGURE("LedgerMismatchBytes", "t", mismatch_bytes),
 	FIGURE("LedgerMismatchBasisPoints", "u", ledger_mismatch_bp),
 	FIGURE("AllocatedBytes", "t", allocated_bytes),
 	FIGURE("TickUSec", "t", tick_us),
 	FIGURE("Ticks", "t", ticks),
+	FIGURE("MajorFaultNSec", "t", fault_ns),
+	FIGURE("SwapState", "s", swap_state),
+	FIGURE("SwapFreeBytes", "t", swap_free_bytes),
 	SD_BUS_VTABLE_END,
 };
 

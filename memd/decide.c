@@ -31,14 +31,14 @@ static struct policy_guest policy_input(struct guest *g)
 		.balloon_bytes = s->balloon_actual_pages * PAGE_BYTES,
 		.refault_bytes = g->reclaim.refault_pages_last * PAGE_BYTES,
 		.claimed_available_bytes = s->guest_available_bytes,
-		.working_set_bytes = g->wss.bytes,
-		.working_set_slow_bytes = g->wss.slow_bytes,
-		.working_set_fast_bytes = g->wss.fast_bytes,
-		.working_set_error_bytes = g->wss.error_bytes,
-		.stall_some_10_bp = g->stall.some_10_bp,
-		.stall_some_60_bp = g->stall.some_60_bp,
-		.stall_full_10_bp = g->stall.full_10_bp,
-		.stall_full_60_bp = g->stall.full_60_bp,
+		.working_set_bytes = g->wss.figures.bytes,
+		.working_set_slow_bytes = g->wss.figures.slow_bytes,
+		.working_set_fast_bytes = g->wss.figures.fast_bytes,
+		.working_set_error_bytes = g->wss.figures.error_bytes,
+		.stall_some_10_bp = g->stall.figures.some_10_bp,
+		.stall_some_60_bp = g->stall.figures.some_60_bp,
+		.stall_full_10_bp = g->stall.figures.full_10_bp,
+		.stall_full_60_bp = g->stall.figures.full_60_bp,
 		.critical_bytes = g->critical_bytes,
 	};
 
@@ -52,7 +52,7 @@ static struct policy_guest policy_input(struct guest *g)
 		view.flags |= MEMD_GUEST_PAUSED;
 	if (g->fixed_bytes)
 		view.flags |= MEMD_GUEST_TARGET_FIXED;
-	if (g->wss.valid)
+	if (g->wss.figures.valid)
 		view.flags |= MEMD_GUEST_WORKING_SET_VALID;
 	return (struct policy_guest){.view = view, .fixed_bytes = g->fixed_bytes};
 }

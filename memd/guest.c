@@ -95,6 +95,8 @@ void guest_free(struct guest *g)
 	kernel_sample_done(&g->sample.kernel);
 	reclaim_done(&g->reclaim);
 	template_release(g->template, g);
+	wss_done(&g->wss);
+	history_done(&g->history);
 	cgroup_free(g->cgroup);
 	guest_config_done(&g->config);
 	free(g->bus);

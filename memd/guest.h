@@ -22,14 +22,16 @@
 #include "memd/balloon.h"
 #include "memd/base/cgroup.h"
 #include "memd/child.h"
+#include "memd/history.h"
 #include "memd/ledger.h"
+#include "memd/pace.h"
 #include "memd/pool-group.h"
 #include "memd/process-sampler.h"
 #include "memd/reclaim.h"
 #include "memd/refusal.h"
 #include "memd/stall.h"
 #include "memd/vmm-link.h"
-#include "memd/wss.h"
+#include "memd/wss-probe.h"
 
 enum guest_state {
 	GUEST_STARTING = VMM_STATE_STARTING,
@@ -128,8 +130,16 @@ struct guest {
 	struct guest_sample sample;
 	struct ledger_guest ledger; /* of the last valid sample */
 
-	struct wss_figures wss;
-	struct stall_figures stall;
+	/* How much of it is in use, and what it waited for: sampling.c. */
+	struct wss wss;
+	enum wss_method wss_method;
+	struct wss_probe *probe; /* under way, NULL: none */
+	uint64_t sampling_us; /* when that was last begun, 0: never */
+	uint64_t random; /* draws the pages */
+	struct stall stall;
+	double running; /* the part of the time that memory let it run, lately */
+	uint64_t paused_total_us; /* by memd for want of memory, in pauses that are over */
+	uint64_t paused_since_us; /* 0: it is not now */
 	uint64_t critical_bytes; /* with less it thrashed; 0: not seen */
 
 	/* Decided by the tick. */
@@ -142,6 +152,7 @@ struct guest {
 	bool balloon_sending;
 	uint64_t major_faults_last;
 	struct reclaim reclaim;
+	struct pace pace;
 	/* Sharing is tried before page-out: see tick.c. */
 	uint64_t scan_wait_until_us; /* 0: not waiting for the scanner */
 	uint64_t scan_wait_passes; /* it had made so many when the wait began */
@@ -149,6 +160,8 @@ struct guest {
 	bool scan_fast; /* as last sent */
 	uint64_t over_since_us; /* since when it costs more than its target; 0: it does not */
 	struct pageout *pageout; /* under way, NULL: none */
+
+	struct history history;
 
 	void *bus; /* the bus file's, freed with the guest; NULL: none yet */
 };

@@ -38,6 +38,11 @@ static uint64_t pages_distance(uint64_t before_pages, uint64_t after_pages, uint
 		before_pages * PAGE_BYTES, after_pages * PAGE_BYTES, kernel_bytes);
 }
 
+static uint64_t backed_bytes(const struct vmm_stats *s)
+{
+	return (s->private_pages + s->swapped_pages) * PAGE_BYTES;
+}
+
 /*
  * Three claims against three figures of the pagemap, and the pagemap's private pages against the
  * process's anonymous memory, which is never less.
@@ -56,6 +61,9 @@ static void compare(const struct ledger_guest_in *in, struct ledger_guest *g)
 		wrong, pages_distance(a->swapped_pages, b->swapped_pages, in->ram_swapped_bytes));
 	wrong += u64_sub_or_zero(in->ram_anonymous_bytes, in->rollup.anonymous_bytes);
 	g->mismatch_bytes = u64_sub_or_zero(wrong, in->moved_bytes);
+	g->kernel_bytes = in->ram_anonymous_bytes + in->ram_swapped_bytes;
+	g->bracket_low_bytes = u64_min(backed_bytes(a), backed_bytes(b));
+	g->bracket_high_bytes = u64_max(backed_bytes(a), backed_bytes(b));
 	compared = in->ram_anonymous_bytes + (b->shared_pages + b->template_pages) * PAGE_BYTES +
 		   in->ram_swapped_bytes;
 	compared = u64_max(compared, in->configured_bytes / COMPARED_MIN_PART);
@@ -84,6 +92,9 @@ static void fill_guest(const struct ledger_guest_in *in, struct ledger_guest *g)
 	/* What of memd-vmm itself is in swap: its tables and stacks are in the guest's cgroup, too. */
 	g->overhead_swapped_bytes =
 		u64_sub_or_zero(in->rollup.swap_pss_bytes, in->ram_swapped_bytes);
+	g->tables_bytes = in->page_table_bytes;
+	if (s->guest_stats_time_us && s->guest_free_bytes != UINT64_MAX)
+		g->freeable_bytes = u64_min(s->guest_free_bytes, g->private_bytes);
 	compare(in, g);
 }
 
@@ -149,6 +160,10 @@ static void add_guest(struct ledger_host *h, const struct ledger_guest *g)
 	h->saved_sharing_bytes += g->shared_bytes + g->template_bytes;
 	h->saved_zero_bytes += g->saved_zero_bytes;
 	h->saved_balloon_bytes += g->saved_balloon_bytes;
+	h->freeable_bytes += g->freeable_bytes;
+	h->bracket_low_bytes += g->bracket_low_bytes;
+	h->bracket_high_bytes += g->bracket_high_bytes;
+	h->kernel_bytes += g->kernel_bytes;
 }
 
 void ledger_compute(const struct ledger_guest_in *guests, size_t n,
@@ -165,6 +180,9 @@ void ledger_compute(const struct ledger_guest_in *guests, size_t n,
 		mismatch += u64_sub_or_zero(
 			group_shared_bytes(ret_guests, guests, n, p), pools[p].referenced_bytes);
 		h.pool_bytes += pools[p].memfd_bytes;
+		/* A slot that is mapped many times is referenced as often: only without any is it known. */
+		h.pool_unmapped_bytes +=
+			u64_sub_or_zero(pools[p].memfd_bytes, pools[p].referenced_bytes);
 		h.overhead_bytes += pools[p].process_bytes;
 	}
 	for (uint32_t t = 0; t < host->n_templates; t++) {
@@ -188,10 +206,16 @@ void ledger_compute(const struct ledger_guest_in *guests, size_t n,
 	h.swap_occupied_bytes = scale(host->zram_occupied_bytes,
 		u64_min(h.swap_used_bytes, host->swap_used_bytes), host->swap_used_bytes);
 	h.saved_paging_bytes = u64_sub_or_zero(h.swap_used_bytes, h.swap_occupied_bytes);
-	for (size_t i = 0; i < n; i++)
-		ret_guests[i].saved_paging_bytes = scale(h.saved_paging_bytes,
-			ret_guests[i].swapped_bytes + ret_guests[i].overhead_swapped_bytes,
-			h.swap_used_bytes);
+	for (size_t i = 0; i < n; i++) {
+		struct ledger_guest *g = &ret_guests[i];
+		uint64_t swapped = g->swapped_bytes + g->overhead_swapped_bytes;
+
+		g->saved_paging_bytes = scale(h.saved_paging_bytes, swapped, h.swap_used_bytes);
+		g->swapped_occupied_bytes =
+			scale(h.swap_occupied_bytes, swapped, h.swap_used_bytes);
+	}
+	h.freeable_bytes += h.pool_unmapped_bytes;
+	h.mismatch_bytes = mismatch;
 	h.used_bytes = h.private_bytes + h.pool_bytes + h.template_bytes + h.swap_occupied_bytes +
 		       h.overhead_bytes;
 	compared = u64_max(compared, h.configured_bytes / COMPARED_MIN_PART);

@@ -60,10 +60,15 @@ struct ledger_guest {
 	uint64_t hole_reported_bytes;
 	uint64_t overhead_bytes; /* of memd-vmm beside the RAM: its heap, code, page tables */
 	uint64_t overhead_swapped_bytes; /* of memd-vmm itself, not of RAM */
+	uint64_t tables_bytes; /* of the overhead: page tables */
+	uint64_t swapped_occupied_bytes; /* what swapped takes of RAM, by the swap's own ratio */
+	uint64_t freeable_bytes; /* private, and free by what the guest says: no paging needed */
 	uint64_t saved_sharing_bytes;
 	uint64_t saved_zero_bytes;
 	uint64_t saved_balloon_bytes;
 	uint64_t saved_paging_bytes;
+	/* Private and swapped pages of RAM: our claims before and after, and the kernel's between. */
+	uint64_t bracket_low_bytes, bracket_high_bytes, kernel_bytes;
 	uint64_t mismatch_bytes;
 	uint32_t mismatch_bp; /* of the memory that was compared */
 };
@@ -96,6 +101,15 @@ struct ledger_host {
 	uint64_t saved_zero_bytes;
 	uint64_t saved_balloon_bytes;
 	uint64_t saved_paging_bytes;
+	uint64_t pool_unmapped_bytes; /* of the pools: blocks of their files that nobody maps */
+	/*
+	 * Can be had now without paging: what guests say is free, and pages of the pools that
+	 * nobody maps. A hint, as what guests say is.
+	 */
+	uint64_t freeable_bytes;
+	/* Of what was compared: ours before and after, and the kernel's between. */
+	uint64_t bracket_low_bytes, bracket_high_bytes, kernel_bytes;
+	uint64_t mismatch_bytes;
 	uint32_t mismatch_bp;
 };
 

@@ -17,6 +17,7 @@
 #include "memd/base/log.h"
 #include "memd/base/units.h"
 #include "memd/bus.h"
+#include "memd/evict.h"
 #include "memd/guest-internal.h"
 #include "memd/metrics-server.h"
 #include "memd/template.h"
@@ -139,7 +140,8 @@ static void remove_guest(struct manager *m, struct guest *g, enum pool_group_end
 		break;
 	}
 	m->figures.n_guests = (uint32_t)m->n_guests;
-	tick_cancel_page_out(g);
+	evict_cancel(g);
+	sampling_cancel(g);
 	leave_group(m, g, end);
 	guest_free(g);
 }
@@ -148,6 +150,7 @@ static void on_state_changed(struct guest *g, enum guest_state old)
 {
 	struct manager *m = g->environment->context;
 
+	sampling_state_changed(g, old);
 	bus_guest_state_changed(m->bus, g, old);
 }
 
@@ -566,7 +569,8 @@ static int set_up(struct manager *m, struct error *e)
 		.gone = on_gone,
 		.context = m,
 	};
-	return tick_start(m);
+	r = sampling_start(m);
+	return r < 0 ? r : tick_start(m);
 }
 
 int manager_new(const struct manager_options *options, struct manager **ret, struct error *e)
@@ -619,6 +623,7 @@ void manager_free(struct manager *m)
 	worker_free(m->pager);
 	worker_free(m->sampler);
 	worker_free(m->limiter);
+	sampling_stop(m);
 	while (m->n_guests > 0)
 		remove_guest(m, m->guests[m->n_guests - 1], end);
 	free(m->guests);

@@ -4,6 +4,8 @@
  *
  *   manager.c  construction, registry, start and stop; manager-config.c: configuration
  *   tick.c     sample, evaluate, clamp, act; decide.c: evaluating
+ *   sampling.c working sets and stalls
+ *   evict.c    page-out
  *   wall.c     the cgroup and the budget between ticks
  *   bus.c, bus-guest.c  what of it is seen on D-Bus
  */
@@ -55,18 +57,34 @@ struct host_figures {
 	uint64_t saved_zero_bytes;
 	uint64_t saved_balloon_bytes;
 	uint64_t saved_paging_bytes;
+	uint64_t pool_unmapped_bytes;
+	uint64_t freeable_bytes;
+	uint64_t bracket_low_bytes, bracket_high_bytes, kernel_bytes;
+	uint64_t mismatch_bytes;
 	uint64_t allocated_bytes;
 	uint64_t tick_us;
 	uint64_t ticks;
 	uint64_t policy_wait_us; /* from asking to deciding, in the last tick */
 	uint64_t policy_cpu_us; /* that a policy of another process says it took */
+	uint64_t fault_ns;
+	uint64_t swap_free_bytes;
+	const char *swap_state;
 	uint32_t ledger_mismatch_bp;
 	uint32_t n_guests;
 	uint32_t policy_pid; /* 0: it runs in memd */
 };
 
+enum swap_state {
+	SWAP_NONE,
+	SWAP_FULL,
+	SWAP_SLOW, /* on disk, and slower than SwapLatencyMax= */
+	SWAP_GOOD,
+};
+
 /* Swap as it was last read. */
 struct swap_room {
+	enum swap_state state;
+	bool in_ram; /* what is used next is zram */
 	uint64_t used_bytes;
 	uint64_t free_bytes;
 	uint64_t zram_occupied_bytes;
@@ -88,7 +106,6 @@ struct wall {
 	/* What the last ledger saw, for estimates until the next. */
 	uint64_t ledger_usage_bytes;
 	uint64_t ledger_zram_bytes;
-	bool said_no_swap;
 };
 
 struct manager {
@@ -123,6 +140,13 @@ struct manager {
 	struct process_reading *own_reading;
 	uint64_t own_bytes;
 	bool own_fresh;
+
+	/* Sampling. */
+	sd_event_source *sampling_timer;
+	struct wss_files wss_files;
+	struct fault_watch *fault_watch;
+	double fault_us; /* what a major fault takes, as measured lately */
+
 	struct swap_room swap;
 	enum memd_host_state host_state;
 	struct balloon_host balloon_host;
@@ -198,14 +222,16 @@ void tick_stop(struct manager *m);
 void tick_arrived(struct manager *m);
 /* The targets are decided: acts on them. */
 void tick_decided(struct manager *m);
-/*
- * Pages out up to wanted_bytes of a guest, in the pager; nothing when it is busy with that guest.
- */
-void tick_page_out(
-	struct manager *m, struct guest *g, uint64_t wanted_bytes, enum reclaim_urgency urgency);
-void tick_cancel_page_out(struct guest *g);
 /* Tells a guest's memd-vmm how to scan. */
 void tick_send_scan(struct manager *m, struct guest *g);
+
+/* sampling.c */
+int sampling_start(struct manager *m);
+void sampling_stop(struct manager *m);
+/* The guest goes; what is under way finds nobody. */
+void sampling_cancel(struct guest *g);
+/* The time it was paused for want of memory goes on, or ends. */
+void sampling_state_changed(struct guest *g, enum guest_state old);
 
 /* wall.c */
 int wall_init(struct manager *m, struct error *e);

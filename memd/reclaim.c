@@ -1,6 +1,8 @@
 /* The clock over the regions of one guest; see reclaim.h. */
 #include "memd/reclaim.h"
 
+#include <math.h>
+
 #include "memd/base/clock.h"
 #include "memd/base/overflow.h"
 #include "memd/base/units.h"
@@ -13,6 +15,10 @@
 #define STOP_MAX_US    (8 * US_PER_S)
 /* Fewer refaults than this a sample (1 MiB) stop nothing. */
 #define STOP_MIN_PAGES 256
+/* Of samples: half a life, how much of one says something, and one of how many makes warm. */
+#define HALF_LIFE_S    32
+#define EVIDENCE_MIN   0.3F
+#define WARM_PART      8
 
 int reclaim_init(struct reclaim *r, size_t n_regions)
 {
@@ -43,7 +49,8 @@ static uint16_t came_back(const struct reclaim_region *region, const struct regi
 	return (uint16_t)u64_min(left, came);
 }
 
-static void note_back(struct reclaim_region *region, uint16_t back, uint64_t now_us)
+static void note_back(
+	struct reclaim *r, struct reclaim_region *region, uint16_t back, uint64_t now_us)
 {
 	if (region->out_pages == 0)
 		return;
@@ -54,6 +61,7 @@ static void note_back(struct reclaim_region *region, uint16_t back, uint64_t now
 			region->hot_s = HOT_MAX_S;
 		region->hot_until_us = now_us + region->hot_s * US_PER_S;
 		region->out_pages = 0;
+		r->wrong_regions++;
 	} else if (now_us - region->out_us >= HOT_MAX_S * US_PER_S) {
 		region->hot_s = 0; /* it stayed out: cold after all */
 		region->out_pages = 0;
@@ -73,7 +81,7 @@ void reclaim_observe(
 			continue;
 		back = came_back(region, &counts[i]);
 		back_pages += back;
-		note_back(region, back, now_us);
+		note_back(r, region, back, now_us);
 		region->present_pages = (uint16_t)(counts[i].anonymous + counts[i].file);
 		region->swapped_pages = counts[i].swapped;
 	}
@@ -90,32 +98,88 @@ void reclaim_observe(
 	r->sampled_us = now_us;
 }
 
-static bool may_go(
-	const struct reclaim_region *region, enum reclaim_urgency urgency, uint64_t now_us)
+/* What samples are worth now. */
+static float fading(const struct reclaim_region *region, uint64_t guest_us)
 {
-	if (region->present_pages == 0 || region->under_way)
-		return false;
-	return urgency == RECLAIM_FORCED || now_us >= region->hot_until_us;
+	uint64_t age_s = u64_sub_or_zero(guest_us / US_PER_S, region->rated_s);
+
+	return exp2f(-(float)age_s / HALF_LIFE_S);
+}
+
+void reclaim_rate(struct reclaim *r, uint32_t region_number, bool touched, uint64_t guest_us)
+{
+	struct reclaim_region *region = &r->regions[region_number];
+	float k = fading(region, guest_us);
+
+	region->touched *= k;
+	region->idle *= k;
+	region->rated_s = (uint32_t)(guest_us / US_PER_S);
+	if (touched)
+		region->touched += 1;
+	else
+		region->idle += 1;
+}
+
+static enum reclaim_rating rating_of(
+	const struct reclaim_region *region, uint64_t now_us, uint64_t guest_us)
+{
+	float k = fading(region, guest_us), touched = region->touched * k, idle = region->idle * k;
+
+	if (now_us < region->hot_until_us)
+		return RECLAIM_HOT;
+	if (touched >= EVIDENCE_MIN && touched > idle / WARM_PART)
+		return RECLAIM_WARM;
+	return idle >= EVIDENCE_MIN ? RECLAIM_COLD : RECLAIM_UNKNOWN;
+}
+
+enum reclaim_rating reclaim_rating(
+	const struct reclaim *r, uint32_t region, uint64_t now_us, uint64_t guest_us)
+{
+	return rating_of(&r->regions[region], now_us, guest_us);
+}
+
+/* The warmest regions that each urgency takes. */
+static const enum reclaim_rating warmest[] = {
+	[RECLAIM_COLD_ONLY] = RECLAIM_COLD,
+	[RECLAIM_AHEAD] = RECLAIM_UNKNOWN,
+	[RECLAIM_URGENT] = RECLAIM_WARM,
+	[RECLAIM_FORCED] = RECLAIM_HOT,
+};
+
+/* What one turn of the hand finds of one rating. */
+struct turn {
+	enum reclaim_rating rating;
+	uint64_t now_us, guest_us;
+};
+
+static bool may_go(const struct reclaim_region *region, const struct turn *t)
+{
+	return region->present_pages > 0 && !region->under_way &&
+	       rating_of(region, t->now_us, t->guest_us) == t->rating;
 }
 
 size_t reclaim_choose(struct reclaim *r, uint64_t wanted_pages, enum reclaim_urgency urgency,
-	uint64_t now_us, uint32_t *ret_regions, size_t max)
+	uint64_t now_us, uint64_t guest_us, uint32_t *ret_regions, size_t max)
 {
 	uint64_t chosen_pages = 0;
 	size_t n = 0;
 
-	if (urgency == RECLAIM_AHEAD && now_us < r->stop_until_us)
+	if (urgency <= RECLAIM_AHEAD && now_us < r->stop_until_us)
 		return 0;
-	for (size_t seen = 0; seen < r->n_regions && n < max && chosen_pages < wanted_pages;
-		seen++) {
-		struct reclaim_region *region = &r->regions[r->hand];
+	for (int rating = RECLAIM_COLD; rating <= (int)warmest[urgency]; rating++) {
+		const struct turn turn = {(enum reclaim_rating)rating, now_us, guest_us};
 
-		if (may_go(region, urgency, now_us)) {
-			ret_regions[n++] = (uint32_t)r->hand;
-			chosen_pages += region->present_pages;
-			region->under_way = true;
+		for (size_t seen = 0; seen < r->n_regions && n < max && chosen_pages < wanted_pages;
+			seen++) {
+			struct reclaim_region *region = &r->regions[r->hand];
+
+			if (may_go(region, &turn)) {
+				ret_regions[n++] = (uint32_t)r->hand;
+				chosen_pages += region->present_pages;
+				region->under_way = true;
+			}
+			r->hand = (r->hand + 1) % r->n_regions;
 		}
-		r->hand = (r->hand + 1) % r->n_regions;
 	}
 	return n;
 }
@@ -132,6 +196,7 @@ void reclaim_finish(struct reclaim *r, uint32_t region_number, const struct regi
 	went = u64_sub_or_zero(after->swapped, region->swapped_pages);
 	r->out_pages += went;
 	r->out_pages_total += went;
+	r->out_regions++;
 	region->present_pages = (uint16_t)(after->anonymous + after->file);
 	region->swapped_pages = after->swapped;
 	region->out_pages = after->swapped;

@@ -16,8 +16,6 @@
 #include "memd/base/pagemap.h"
 #include "memd/base/units.h"
 
-#define PAGEMAP_PFN_MASK ((UINT64_C(1) << 55) - 1)
-
 int sample_process_new(pid_t pid, int pidfd, const struct vmm_range *ranges, uint32_t n_ranges,
 	struct sample_process **ret)
 {
@@ -112,18 +110,32 @@ void sample_count_entries(
 	*ret = count;
 }
 
-int sample_read_region(const struct sample_process *p, uint32_t region, struct region_count *ret)
+static uint64_t zero_pfn_of_host(void)
 {
 	static _Thread_local uint64_t zero_pfn; /* found once a thread, never changes */
-	uint64_t entries[CHUNK_PAGES];
-	int r;
 
 	if (!zero_pfn)
 		zero_pfn = find_zero_pfn();
+	return zero_pfn;
+}
+
+bool sample_entry_is_private(uint64_t entry)
+{
+	struct region_count count;
+
+	sample_count_entries(&entry, 1, zero_pfn_of_host(), &count);
+	return count.anonymous;
+}
+
+int sample_read_region(const struct sample_process *p, uint32_t region, struct region_count *ret)
+{
+	uint64_t entries[CHUNK_PAGES];
+	int r;
+
 	r = pagemap_read(p->pagemap_fd, sample_region_address(p, region), CHUNK_PAGES, entries);
 	if (r < 0)
 		return r;
-	sample_count_entries(entries, CHUNK_PAGES, zero_pfn, ret);
+	sample_count_entries(entries, CHUNK_PAGES, zero_pfn_of_host(), ret);
 	return 0;
 }
 

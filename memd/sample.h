@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -66,6 +67,8 @@ int sample_read_region(const struct sample_process *p, uint32_t region, struct r
 int kernel_sample_read(const struct sample_process *p, struct kernel_sample *ret);
 void kernel_sample_done(struct kernel_sample *s);
 
+/* Whether that entry of a pagemap is a private page that is present. */
+bool sample_entry_is_private(uint64_t entry);
 /*
  * Counts n entries of a pagemap into *ret. zero_pfn: the frame of the zero page, 0 when the kernel
  * hides it.

@@ -23,108 +23,8 @@
 #include "memd/base/units.h"
 #include "memd/bus.h"
 #include "memd/manager.h"
-#include "memd/pageout.h"
+#include "memd/evict.h"
 #include "memd/template.h"
-
-/* One page-out job: at most so much, and so long, since others wait for the pager too. */
-#define PAGE_OUT_MAX_REGIONS 32
-#define PAGE_OUT_MAX_US	     (100 * US_PER_MS)
-/* How long a balloon and sharing may try before the host pages out. */
-#define PATIENCE_US	     (5 * US_PER_S)
-/* Fewer than this over the target is left: a page-out takes whole regions. */
-#define OVER_MIN_BYTES	     CHUNK_BYTES
-
-/*
- * A page is tried for sharing before it is paged out: a guest's scanner gets so long for one pass
- * at full speed, and what it left may go out for the time after.
- */
-#define SCAN_WAIT_US  (3 * US_PER_S)
-#define SCAN_VALID_US (30 * US_PER_S)
-
-static struct guest *find_by_id(const struct manager *m, uint64_t id)
-{
-	for (size_t i = 0; i < m->n_guests; i++)
-		if (m->guests[i]->id == id)
-			return m->guests[i];
-	return NULL;
-}
-
-static void page_out_done(struct job *j)
-{
-	struct pageout *p = (struct pageout *)j;
-	struct manager *m = p->context;
-	struct guest *g = find_by_id(m, p->guest_id);
-
-	if (g && g->pageout == p) {
-		for (uint32_t i = 0; i < p->n_regions; i++)
-			reclaim_finish(&g->reclaim, p->regions[i].number,
-				i < p->n_done ? &p->regions[i].after : NULL, p->done_us);
-		g->pageout = NULL;
-		if (p->result < 0 && p->result != -ESRCH)
-			log_warning(
-				"guest %s: paging out failed: %s", g->name, strerror(-p->result));
-	}
-	sample_process_unref(p->process);
-	free(p);
-}
-
-static bool scanned_first(const struct manager *m, struct guest *g, uint64_t now_us)
-{
-	uint64_t passes = g->sample.after.scan_passes;
-
-	if (m->config.share_mode == CONFIG_SHARE_OFF || now_us < g->scanned_until_us)
-		return true;
-	if (g->scan_wait_until_us == 0) {
-		g->scan_wait_until_us = now_us + SCAN_WAIT_US;
-		g->scan_wait_passes = passes;
-		return false;
-	}
-	if (passes == g->scan_wait_passes && now_us < g->scan_wait_until_us)
-		return false;
-	g->scan_wait_until_us = 0;
-	g->scanned_until_us = now_us + SCAN_VALID_US;
-	return true;
-}
-
-void tick_page_out(
-	struct manager *m, struct guest *g, uint64_t wanted_bytes, enum reclaim_urgency urgency)
-{
-	uint32_t regions[PAGE_OUT_MAX_REGIONS];
-	uint64_t now_us = clock_monotonic_us();
-	struct pageout *p;
-	size_t n;
-
-	if (!m->config.paging || m->swap.free_bytes == 0 || g->pageout || !g->process)
-		return;
-	if (urgency != RECLAIM_FORCED && !scanned_first(m, g, now_us))
-		return;
-	n = reclaim_choose(&g->reclaim, wanted_bytes / PAGE_BYTES, urgency, now_us, regions,
-		PAGE_OUT_MAX_REGIONS);
-	if (n == 0)
-		return;
-	p = calloc(1, sizeof(*p) + n * sizeof(p->regions[0]));
-	if (!p) {
-		for (size_t i = 0; i < n; i++)
-			reclaim_finish(&g->reclaim, regions[i], NULL, 0);
-		return;
-	}
-	p->job = (struct job){.run = pageout_run, .done = page_out_done};
-	p->worker = m->pager;
-	p->process = sample_process_ref(g->process);
-	p->context = m;
-	p->guest_id = g->id;
-	p->time_limit_us = PAGE_OUT_MAX_US;
-	p->n_regions = (uint32_t)n;
-	for (size_t i = 0; i < n; i++)
-		p->regions[i].number = regions[i];
-	g->pageout = p;
-	worker_submit(m->pager, &p->job);
-}
-
-void tick_cancel_page_out(struct guest *g)
-{
-	g->pageout = NULL; /* its end finds nobody of that id */
-}
 
 void tick_send_scan(struct manager *m, struct guest *g)
 {
@@ -325,24 +225,6 @@ static void act_balloon(struct manager *m, struct guest *g, uint64_t now_us)
 	guest_send_balloon(g, bytes);
 }
 
-/*
- * What sharing and the balloon did not give within their time, or at once when the host is short.
- */
-static void act_page_out(struct manager *m, struct guest *g, uint64_t now_us)
-{
-	uint64_t over = u64_sub_or_zero(g->ledger.resident_bytes, g->target_bytes);
-	bool short_now = m->host_state >= MEMD_HOST_HARD;
-
-	if (over < OVER_MIN_BYTES || g->target_bytes == 0) {
-		g->over_since_us = 0;
-		return;
-	}
-	if (g->over_since_us == 0)
-		g->over_since_us = now_us;
-	if (short_now || now_us - g->over_since_us >= PATIENCE_US)
-		tick_page_out(m, g, over, short_now ? RECLAIM_URGENT : RECLAIM_AHEAD);
-}
-
 static void keep_pool_attached(struct manager *m, struct guest *g)
 {
 	struct error e = {0};
@@ -375,7 +257,7 @@ static void act(struct manager *m, struct guest *g, uint64_t now_us)
 		return;
 	act_balloon(m, g, now_us);
 	if (g->state == GUEST_RUNNING || g->state == GUEST_PAUSED)
-		act_page_out(m, g, now_us);
+		evict_act(m, g, now_us);
 	set_scan_speed(m, g);
 	/*
 	 * v2: each guest is throttled at its own target; v1 has nothing but hard limits, so only
@@ -437,13 +319,24 @@ static void report(struct manager *m)
 	f->saved_zero_bytes = l->saved_zero_bytes;
 	f->saved_balloon_bytes = l->saved_balloon_bytes;
 	f->saved_paging_bytes = l->saved_paging_bytes;
+	f->pool_unmapped_bytes = l->pool_unmapped_bytes;
+	f->freeable_bytes = l->freeable_bytes;
+	f->bracket_low_bytes = l->bracket_low_bytes;
+	f->bracket_high_bytes = l->bracket_high_bytes;
+	f->kernel_bytes = l->kernel_bytes;
+	f->mismatch_bytes = l->mismatch_bytes;
 	f->ledger_mismatch_bp = l->mismatch_bp;
 	f->ticks++;
 	if (alloc_stats_read(&allocated) == 0)
 		f->allocated_bytes = allocated.allocated_bytes;
-	for (size_t i = 0; i < m->n_guests; i++)
-		if (m->guests[i]->sample.fresh)
-			flag_mismatch(m->guests[i]);
+	for (size_t i = 0; i < m->n_guests; i++) {
+		struct guest *g = m->guests[i];
+
+		if (!g->sample.fresh)
+			continue;
+		flag_mismatch(g);
+		history_note(&g->history, m->options.state_dir, g, clock_realtime_us() / US_PER_S);
+	}
 	bus_publish(m->bus);
 	tell_service_manager(m);
 }

@@ -12,7 +12,7 @@
 #include "memd/base/overflow.h"
 #include "memd/base/procfs.h"
 #include "memd/base/units.h"
-#include "memd/manager.h"
+#include "memd/evict.h"
 
 #define FAST_TICK_US	      (100 * US_PER_MS)
 /* Limits are moved in steps of this; smaller changes are not worth a system call. */
@@ -79,19 +79,59 @@ static void set_limit(struct manager *m, uint64_t bytes)
 	worker_submit(m->limiter, &job->job);
 }
 
+static enum swap_state judge_swap(const struct manager *m, const struct swap_room *room)
+{
+	if (room->used_bytes + room->free_bytes == 0)
+		return SWAP_NONE;
+	if (room->free_bytes == 0)
+		return SWAP_FULL;
+	if (!room->in_ram && m->fault_us > (double)m->config.swap_latency_max_us)
+		return SWAP_SLOW;
+	return SWAP_GOOD;
+}
+
+static void note_swap(struct manager *m, const struct swap_room *room)
+{
+	static const char *const names[] = {"none", "full", "slow", "good"};
+	static const char *const effects[] = {
+		"nothing is paged out; add a zram device or another swap",
+		"nothing more is paged out; balloons and sharing carry on alone",
+		"nothing is paged out ahead of need",
+		"",
+	};
+
+	const char *former = m->figures.swap_state; /* NULL: never read */
+
+	m->figures.swap_state = names[room->state];
+	m->figures.swap_free_bytes = room->free_bytes;
+	if (former == names[room->state] || (!former && room->state == SWAP_GOOD))
+		return;
+	log_notice("swap is %s: %s free of %s, a fault takes %.0f us%s%s", names[room->state],
+		UNITS_BYTES(room->free_bytes), UNITS_BYTES(room->used_bytes + room->free_bytes),
+		m->fault_us, effects[room->state][0] ? "; " : "", effects[room->state]);
+}
+
 void wall_read_swap(struct manager *m)
 {
 	_cleanup_free_ struct swap_device *devices = NULL;
 	struct swap_room room = {0};
+	const struct swap_device *next = NULL;
 	size_t n;
 
 	if (procfs_read_swaps(&devices, &n) < 0)
 		return; /* the former figures stay */
 	for (size_t i = 0; i < n; i++) {
-		room.used_bytes += devices[i].used_bytes;
-		room.free_bytes += devices[i].size_bytes - devices[i].used_bytes;
-		room.zram_occupied_bytes += devices[i].zram_occupied_bytes;
+		const struct swap_device *d = &devices[i];
+
+		room.used_bytes += d->used_bytes;
+		room.free_bytes += d->size_bytes - d->used_bytes;
+		room.zram_occupied_bytes += d->zram_occupied_bytes;
+		if (d->size_bytes > d->used_bytes && (!next || d->priority > next->priority))
+			next = d;
 	}
+	room.in_ram = next && next->is_zram;
+	room.state = judge_swap(m, &room);
+	note_swap(m, &room);
 	m->swap = room;
 }
 
@@ -224,7 +264,7 @@ static void page_out_excess(struct manager *m, uint64_t excess_bytes, enum recla
 
 		part = part * weight(m->guests[i], (enum givers)(givers - 1)) / sum;
 		if (part)
-			tick_page_out(m, m->guests[i], (uint64_t)part, urgency);
+			(void)evict_begin(m, m->guests[i], (uint64_t)part, urgency);
 	}
 }
 
@@ -236,15 +276,6 @@ static bool anybody_paused(const struct manager *m)
 		if (m->guests[i]->paused_by_host)
 			return true;
 	return false;
-}
-
-static void say_no_swap(struct manager *m)
-{
-	if (m->swap.free_bytes > 0 || m->wall.said_no_swap)
-		return;
-	m->wall.said_no_swap = true;
-	log_warning("the host has no free swap: what sharing and balloons do not give cannot be "
-		    "had; add a zram device or another swap");
 }
 
 void wall_check(struct manager *m)
@@ -283,7 +314,6 @@ void wall_check(struct manager *m)
 	if (anybody_paused(m))
 		to_go = u64_max(to_go, w->decision.to_room_bytes);
 	if (to_go) {
-		say_no_swap(m);
 		page_out_excess(m, to_go, under_oom > 0 ? RECLAIM_FORCED : RECLAIM_URGENT);
 	}
 	pause_or_resume(m, w->decision.over || under_oom > 0, w->decision.room);

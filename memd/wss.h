@@ -2,25 +2,23 @@
  * The working set of one guest, from samples. Pure: which pages to look at and when goes out, what
  * was seen of them and the time come in; marking and looking is wss-probe.c's.
  *
- * DOC: survival of a random page
+ * DOC: survival of random pages
  *
  * A random present page is marked (paged out, or its idle bit set), and looked at again when it has
- * had 1, 5, 15, 60, 120 and 600 s of the guest's time to be touched. Between two looks lies a
- * stratum. Of each stratum two numbers are kept, decayed over time: how many marked pages entered
- * it, and how many of them were touched in it. The part that a stratum lets pass is
+ * had 1, 5, 15, 60, 120 and 600 s of the guest's time to be touched. What is touched within 15 s is
+ * the working set. Samples are kept by the second in which they were born: how many of these were
+ * touched, and in which stratum between two looks, how many still run, and how many passed. The
+ * working set is the average over the seconds, with those that still run counted as what they will
+ * probably become: the part of those in a stratum that was not touched in it is known from the
+ * strata's own numbers, averaged over a minute (their product is Kaplan and Meier's estimator).
+ * So a page that is touched counts at once, and no sample has to grow old first. Ages beyond the
+ * window are that product alone.
  *
- *     s = 1 - touched / entered
- *
- * and the part of the memory that stays idle for an age is the product of s up to there (Kaplan and
- * Meier's estimator); its variance is Greenwood's. What is not idle for 15 s is the working set.
- * Since each stratum is estimated from who passes through it now, a working set that shrinks shows
- * in the first stratum a second later, not when the first marked page has grown 15 s old.
- *
- * Waldspurger 2002 counts over 30 s of guest time with fast and slow averages. Here both are the
- * same product from numbers that decay fast (3 s) and slowly (15 s). A difference that chance does
- * not explain (3 sigma of the two together) makes the slow one jump: up at once, down only when it
- * has lasted for 15 s. So a steady guest has a steady figure without the bias of a maximum of two
- * noisy ones, a guest that grows is seen at once, and one that rests for a moment keeps its memory.
+ * Waldspurger 2002 counts over 30 s of guest time with fast and slow averages. Here they weigh
+ * births with 3 and 15 s. A difference that chance does not explain (3 sigma) makes the slow one
+ * forget what is older: at once when the guest uses more, and when it uses less, after that has
+ * lasted for 15 s. So a steady guest has a steady figure without the bias of a maximum of two noisy
+ * ones, a guest that grows is seen at once, and one that rests for a moment keeps its memory.
  *
  * Time is the guest's: a second in which its vCPUs waited for memory half of the time is half a
  * second, and a paused guest has none, since it could not touch anything. Else a guest that
@@ -63,3 +61,84 @@ struct wss_figures {
 	uint32_t stall_bp; /* of the guest's time, lately */
 	uint32_t per_second_milli; /* samples a second, in thousandths */
 };
+
+/* A marked page that has not been touched yet, as far as is known. */
+struct wss_sample {
+	uint64_t page; /* number within the RAM */
+	uint64_t born_us; /* in guest time */
+	uint32_t stratum; /* it is in: looked at again at the age wss_class_s[stratum] */
+};
+
+/* Of one stratum; decayed. */
+struct wss_stratum {
+	double entered, touched;
+	double square; /* of the weights: how many samples the decayed numbers are worth */
+};
+
+/* Strata within the window. */
+#define WSS_WINDOW_STRATA (WSS_WINDOW + 1)
+
+/* The samples born in one second of guest time. */
+struct wss_cohort {
+	uint64_t second;
+	uint32_t running[WSS_WINDOW_STRATA]; /* in that stratum now */
+	uint32_t touched[WSS_WINDOW_STRATA]; /* in that stratum */
+	uint32_t passed; /* idle for the whole window */
+};
+#define WSS_COHORTS 64
+
+struct wss {
+	struct wss_sample *samples;
+	size_t n_samples, room;
+	uint64_t guest_us; /* the guest's time since the start */
+	struct wss_stratum strata[WSS_CLASSES];
+	struct wss_cohort cohorts[WSS_COHORTS]; /* second % WSS_COHORTS */
+	uint64_t slow_from_us; /* guest time: what was born before is forgotten */
+	uint64_t lower_since_us; /* guest time: fast is below slow since; 0: it is not */
+	double owed; /* samples due, with the fraction */
+	uint32_t n_aged; /* for keeping every fourth */
+	/* What a sample costs, as measured, averaged. */
+	double cpu_each_us, cpu_per_s, stall_per_s;
+	struct wss_figures figures;
+};
+
+void wss_init(struct wss *w);
+void wss_done(struct wss *w);
+
+/* wall_us went by, of which the guest could use guest_us. */
+void wss_advance(struct wss *w, uint64_t wall_us, uint64_t guest_us);
+
+enum wss_seen {
+	WSS_IDLE, /* still as it was marked */
+	WSS_TOUCHED,
+	WSS_GONE, /* a hole now, or mapped from the pool: it tells nothing */
+};
+/* A look at one sample. */
+struct wss_look {
+	uint64_t page;
+	bool ages; /* when it is still idle, it has been for the whole window */
+	uint32_t sample; /* index, valid until the next wss_saw or wss_forget */
+	enum wss_seen seen; /* filled by who looks */
+};
+/* The samples that are due, at most max of them, oldest first. Returns how many. */
+size_t wss_due(const struct wss *w, struct wss_look *looks, size_t max);
+/* What was seen, of looks that came from wss_due. fault_us: what a fault costs the guest. */
+void wss_saw(struct wss *w, const struct wss_look *looks, size_t n, double fault_us);
+
+struct wss_limits {
+	uint32_t width_bp; /* asked for, at 3 sigma, of the memory sampled */
+	uint32_t cpu_bp; /* at most, of one core */
+	uint32_t stall_bp; /* at most, of the guest's time */
+	double fault_us;
+};
+/* How many pages to mark now, at most max. */
+size_t wss_wanted(struct wss *w, const struct wss_limits *limits, uint64_t wall_us, size_t max);
+/* These were marked. -ENOMEM: they are not followed. */
+int wss_add(struct wss *w, const uint64_t *pages, size_t n);
+/* cpu_us was spent on looking and marking n_marked. */
+void wss_spent(struct wss *w, uint64_t cpu_us, size_t n_marked);
+/* Pages [first, first + n) were paged out as a whole: what is seen of them tells nothing any more. */
+void wss_forget(struct wss *w, uint64_t first, uint64_t n);
+
+/* Makes the figures: of the bytes that samples are drawn from, and of others that behave alike. */
+void wss_estimate(struct wss *w, const char *source, uint64_t sampled_bytes, uint64_t alike_bytes);

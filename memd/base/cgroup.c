@@ -515,3 +515,34 @@ int cgroup_under_oom(const struct cgroup *c)
 		return -EPROTO;
 	return line[strlen("under_oom ")] == '1';
 }
+
+/* The number after "total=" in the line that begins with the word. */
+static int read_total(const char *text, const char *word, uint64_t *ret)
+{
+	const char *line = strstr(text, word);
+	const char *total = line ? strstr(line, "total=") : NULL;
+
+	return total && sscanf(total, "total=%" SCNu64, ret) == 1 ? 0 : -EPROTO;
+}
+
+int cgroup_parse_pressure(const char *text, uint64_t *ret_some_us, uint64_t *ret_full_us)
+{
+	uint64_t some, full;
+
+	if (read_total(text, "some ", &some) < 0 || read_total(text, "full ", &full) < 0)
+		return -EPROTO;
+	*ret_some_us = some;
+	*ret_full_us = full;
+	return 0;
+}
+
+int cgroup_read_pressure(const struct cgroup *c, uint64_t *ret_some_us, uint64_t *ret_full_us)
+{
+	_cleanup_free_ char *text = NULL;
+	int r;
+
+	if (c->mode != CGROUP_V2)
+		return -EOPNOTSUPP;
+	r = read_file(c, "memory.pressure", &text);
+	return r < 0 ? r : cgroup_parse_pressure(text, ret_some_us, ret_full_us);
+}

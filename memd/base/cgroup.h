@@ -63,5 +63,13 @@ int cgroup_read_usage(const struct cgroup *c, uint64_t *ret_bytes);
 int cgroup_watch_oom(struct cgroup *c, int *ret_eventfd);
 /* v1: an eventfd that fires when usage crosses bytes either way. -EOPNOTSUPP on v2. */
 int cgroup_watch_threshold(struct cgroup *c, uint64_t bytes, int *ret_eventfd);
+/* Of the text of a memory.pressure. -EPROTO. */
+int cgroup_parse_pressure(const char *text, uint64_t *ret_some_us, uint64_t *ret_full_us);
+/*
+ * v2: `total` of the lines some and full of memory.pressure, in microseconds
+ * (Documentation/accounting/psi.rst). -EOPNOTSUPP on v1, -ENOENT or what else reading said where
+ * the kernel keeps none.
+ */
+int cgroup_read_pressure(const struct cgroup *c, uint64_t *ret_some_us, uint64_t *ret_full_us);
 /* v1: 1 while tasks wait in the group because the limit is reached; 0 not; v2: 0. */
 int cgroup_under_oom(const struct cgroup *c);

@@ -110,7 +110,7 @@ enum memctl_exit verb_help(struct memctl *m, int argc, char **argv)
 static enum memctl_exit check_usage(const struct memctl *m, const struct verb *verb, int argc)
 {
 	static const char *const option_names[] = {
-		"--force", "--lines", "--interval", "--count", "--verbose", "--remove"};
+		"--force", "--lines", "--interval", "--count", "--verbose", "--remove", "--plot"};
 
 	for (unsigned i = 0; i < ARRAY_SIZE(option_names); i++)
 		if (m->options & ~verb->options & (1U << i))
@@ -177,6 +177,7 @@ static enum memctl_exit parse_options(
 		{"count", required_argument, NULL, 'n'},
 		{"verbose", no_argument, NULL, 'v'},
 		{"remove", no_argument, NULL, 'r'},
+		{"plot", required_argument, NULL, 'p'},
 		{"help", no_argument, NULL, 'h'},
 		{"version", no_argument, NULL, 'V'},
 		{},
@@ -209,6 +210,10 @@ static enum memctl_exit parse_options(
 			break;
 		case 'r':
 			m->options |= OPTION_REMOVE;
+			break;
+		case 'p':
+			m->options |= OPTION_PLOT;
+			m->plot_path = optarg;
 			break;
 		case 'h':
 			*ret_help = true;

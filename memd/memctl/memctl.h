@@ -27,6 +27,7 @@ enum memctl_option {
 	OPTION_COUNT = 1 << 3,
 	OPTION_VERBOSE = 1 << 4,
 	OPTION_REMOVE = 1 << 5,
+	OPTION_PLOT = 1 << 6,
 };
 
 struct memctl {
@@ -36,6 +37,7 @@ struct memctl {
 	unsigned options; /* enum memctl_option, those given */
 	uint64_t interval_us;
 	uint64_t count; /* 0: for ever */
+	const char *plot_path;
 };
 
 struct verb {
@@ -79,6 +81,8 @@ enum memctl_exit verb_pause(struct memctl *m, int argc, char **argv);
 enum memctl_exit verb_resume(struct memctl *m, int argc, char **argv);
 enum memctl_exit verb_top(struct memctl *m, int argc, char **argv);
 enum memctl_exit verb_status(struct memctl *m, int argc, char **argv);
+enum memctl_exit verb_ledger(struct memctl *m, int argc, char **argv);
+enum memctl_exit verb_history(struct memctl *m, int argc, char **argv);
 enum memctl_exit verb_reload(struct memctl *m, int argc, char **argv);
 enum memctl_exit verb_doctor(struct memctl *m, int argc, char **argv);
 enum memctl_exit verb_setup_zram(struct memctl *m, int argc, char **argv);

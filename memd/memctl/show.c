@@ -121,6 +121,38 @@ static void print_guest_devices(const char *devices)
 	}
 }
 
+static double percent(struct json_object *guest, const char *key)
+{
+	return (double)figure_u64(guest, key) / 100;
+}
+
+static void print_guest_use(struct json_object *guest)
+{
+	const char *source = figure_text(guest, "working_set_source");
+
+	puts("in use");
+	if (!*source || !figure_u64(guest, "working_set_bytes")) {
+		puts("  working set                 - (not known yet)");
+	} else {
+		print_bytes("working set", guest, "working_set_bytes");
+		printf("   +- %s, by %s\n",
+			UNITS_BYTES(figure_u64(guest, "working_set_error_bytes")), source);
+		print_bytes_line("idle for 1 min", guest, "idle60_bytes");
+		print_bytes_line("idle for 10 min", guest, "idle600_bytes");
+	}
+	printf("  waited for memory: some %.2f %% of 10 s, %.2f %% of 60 s, %.2f %% of 300 s; all "
+	       "vCPUs %.2f, %.2f, %.2f %%\n",
+		percent(guest, "stall_some10_basis_points"),
+		percent(guest, "stall_some60_basis_points"),
+		percent(guest, "stall_some300_basis_points"),
+		percent(guest, "stall_full10_basis_points"),
+		percent(guest, "stall_full60_basis_points"),
+		percent(guest, "stall_full300_basis_points"));
+	printf("  sampling costs %.2f %% of a core, and %.2f %% of the guest's time\n",
+		percent(guest, "sample_cost_basis_points"),
+		percent(guest, "sample_stall_basis_points"));
+}
+
 static void print_guest(struct json_object *guest)
 {
 	struct style style = stdout_style();
@@ -136,6 +168,7 @@ static void print_guest(struct json_object *guest)
 	print_guest_memory(guest);
 	print_guest_target(guest);
 	print_saved(guest);
+	print_guest_use(guest);
 	puts("the guest says");
 	print_bytes_line("available", guest, "guest_available_bytes");
 	print_bytes_line("free", guest, "guest_free_bytes");

@@ -165,6 +165,41 @@ const struct verb verbs[] = {
 		.run = verb_status,
 	},
 	{
+		.name = "ledger",
+		.arguments = "",
+		.summary = "Show where every byte is, by guest, and that it adds up",
+		.help = "One line a guest: its configured memory is the sum of private, shared, "
+			"swapped and\n"
+			"the holes. COST is private, its PART of the pool and OVERHEAD (of which "
+			"TABLES are page\n"
+			"tables). ZRAM is what its swapped pages take of RAM, by the swap's own "
+			"ratio. Below the\n"
+			"host's sums, and the bracket: memd's figures before and after the "
+			"kernel's.\n\n"
+			"  memctl ledger\n"
+			"  memctl ledger --json | jq .host.freeable_bytes",
+		.needs_memd = true,
+		.run = verb_ledger,
+	},
+	{
+		.name = "history",
+		.arguments = "NAME [--interval TIME] [--count N] [--plot FILE]",
+		.summary = "Show or plot what a guest had and used",
+		.help = "The last N intervals (60) of TIME each (1min), oldest first: averages, of "
+			"STALL the\n"
+			"largest. memd keeps a day by the second and 30 days by the minute, also "
+			"of guests that\n"
+			"are gone. --plot draws them into FILE.svg or FILE.png (with gnuplot, from "
+			"gnuplot-nox).\n\n"
+			"  memctl history web1 --interval 10s --count 90\n"
+			"  memctl history web1 --interval 1h --count 168 --plot week.svg",
+		.min_arguments = 1,
+		.max_arguments = 1,
+		.options = OPTION_INTERVAL | OPTION_COUNT | OPTION_PLOT,
+		.needs_memd = true,
+		.run = verb_history,
+	},
+	{
 		.name = "reload",
 		.arguments = "",
 		.summary = "Have memd read its configuration again",

@@ -7,8 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <systemd/sd-bus.h>
+#include <unistd.h>
 
 #include "memd/base/cleanup.h"
+#include "memd/base/clock.h"
+#include "memd/base/history-file.h"
 #include "memd/base/units.h"
 
 #define GUESTS_MAX 256
@@ -16,6 +19,7 @@
 
 struct guest {
 	const char *name, *state, *reason, *group, *target_reason, *console, *devices;
+	const char *working_set_source;
 	uint32_t pid, vcpus, shares, mismatch_bp;
 	int target_fixed, balloon_ready;
 	uint64_t configured, min, max, target, resident, private, shared, shared_cost, swapped;
@@ -124,6 +128,10 @@ static const sd_bus_vtable guest_vtable[] = {
 	FIGURE("EmulationCompleted", "t", counter),
 	FIGURE("MemoryWaits", "t", counter),
 	FIGURE("LedgerMismatchBasisPoints", "u", mismatch_bp),
+	FIGURE("WorkingSetBytes", "t", private),
+	FIGURE("WorkingSetErrorBytes", "t", overhead),
+	FIGURE("WorkingSetSource", "s", working_set_source),
+	FIGURE("StallSome10BasisPoints", "u", mismatch_bp),
 	FIGURE("ConsolePath", "s", console),
 	FIGURE("Devices", "s", devices),
 	SD_BUS_METHOD("SetTarget", "t", "", set_target, 0),
@@ -151,6 +159,7 @@ static int add_guest(struct host *h, const char *name, uint64_t configured, cons
 		.state = "running",
 		.reason = "",
 		.target_reason = "1000 of 12000 shares of 972 MiB, above its floor of 64 MiB",
+		.working_set_source = "page-out",
 		.console = "/run/memd/guest/console",
 		.devices = "Disk=/srv/web.img,ro\nRng=yes\n",
 		.pid = 1000 + i,
@@ -273,6 +282,41 @@ static int list_guests(sd_bus_message *call, void *data, sd_bus_error *e)
 	return r;
 }
 
+/* Two minutes of a history of anybody but "nobody", up to now. */
+static int open_history(sd_bus_message *call, void *data, sd_bus_error *e)
+{
+	char path[] = "/tmp/fake-memd-history-XXXXXX";
+	uint32_t now_s = (uint32_t)(clock_realtime_us() / US_PER_S);
+	const char *name;
+	int fd, r = sd_bus_message_read(call, "s", &name);
+
+	if (r < 0)
+		return r;
+	if (strcmp(name, "nobody") == 0)
+		return sd_bus_error_setf(e, NO_GUEST, "there is no history of %s", name);
+	fd = mkstemp(path);
+	if (fd < 0)
+		return -errno;
+	close(fd);
+	fd = history_file_open(path);
+	unlink(path);
+	for (uint32_t t = now_s - 120; fd >= 0 && t <= now_s; t++) {
+		struct history_record record = {
+			.time_s = t,
+			.resident_kib = 100 * 1024,
+			.target_kib = 128 * 1024,
+			.working_set_kib = t % 2 ? 64 * 1024 : HISTORY_UNKNOWN,
+			.working_set_error_kib = t % 2 ? 1024 : HISTORY_UNKNOWN,
+		};
+
+		history_file_put_second(fd, &record);
+	}
+	r = fd < 0 ? fd : sd_bus_reply_method_return(call, "h", fd);
+	if (fd >= 0)
+		close(fd);
+	return r;
+}
+
 static int reload(sd_bus_message *call, void *data, sd_bus_error *e)
 {
 	return sd_bus_error_set(e, "org.memd1.Error.BadSetting",
@@ -303,12 +347,15 @@ static const sd_bus_vtable manager_vtable[] = {
 	FIGURE("SavedBalloonBytes", "t", saved_balloon),
 	FIGURE("SavedPagingBytes", "t", saved_paging),
 	FIGURE("LedgerMismatchBasisPoints", "u", mismatch_bp),
+	FIGURE("FreeableBytes", "t", pool),
+	FIGURE("BracketKernelBytes", "t", private),
 	FIGURE("TickUSec", "t", counter),
 	FIGURE("NGuests", "u", n_guests),
 	SD_BUS_METHOD("StartGuest", "sa{ss}", "o", start_guest, 0),
 	SD_BUS_METHOD("StopGuest", "sb", "", stop_guest, 0),
 	SD_BUS_METHOD("ListGuests", "", "a(sos)", list_guests, 0),
 	SD_BUS_METHOD("GetGuest", "s", "o", get_guest, 0),
+	SD_BUS_METHOD("OpenHistory", "s", "h", open_history, 0),
 	SD_BUS_METHOD("Reload", "", "", reload, 0),
 	SD_BUS_VTABLE_END,
 };

@@ -292,6 +292,24 @@ static void refuses_names_that_leave_the_directory(void **state)
 	assert_null(c);
 }
 
+static void reads_totals_of_pressure(void **state)
+{
+	uint64_t some = 1, full = 2;
+
+	assert_int_equal(
+		cgroup_parse_pressure("some avg10=0.12 avg60=0.00 avg300=0.00 total=12345\n"
+				      "full avg10=0.00 avg60=0.00 avg300=0.00 total=678\n",
+			&some, &full),
+		0);
+	assert_int_equal(some, 12345);
+	assert_int_equal(full, 678);
+	assert_int_equal(cgroup_parse_pressure("some avg10=0.12 total=1\n", &some, &full), -EPROTO);
+	assert_int_equal(cgroup_parse_pressure("", &some, &full), -EPROTO);
+	assert_int_equal(
+		cgroup_parse_pressure("some total=x\nfull total=1\n", &some, &full), -EPROTO);
+	assert_int_equal(some, 12345);
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -303,6 +321,7 @@ int main(void)
 		TEST(v2_high_takes_a_number_and_none),
 		TEST(v1_waits_at_the_limit_and_tells_so),
 		TEST(v1_tells_when_a_threshold_is_crossed),
+		TEST(reads_totals_of_pressure),
 		TEST(refuses_names_that_leave_the_directory),
 	};
 

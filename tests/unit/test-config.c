@@ -115,6 +115,13 @@ static void assert_host_equal(const struct host_config *a, const struct host_con
 	assert_int_equal(a->share_max_cpu_bp, b->share_max_cpu_bp);
 	assert_int_equal(a->share_target_time_us, b->share_target_time_us);
 	assert_int_equal(a->paging, b->paging);
+	assert_int_equal(a->stall_budget_bp, b->stall_budget_bp);
+	assert_int_equal(a->swap_latency_max_us, b->swap_latency_max_us);
+	assert_int_equal(a->flash_write_bytes, b->flash_write_bytes);
+	assert_int_equal(a->working_set, b->working_set);
+	assert_int_equal(a->sample_width_bp, b->sample_width_bp);
+	assert_int_equal(a->sample_max_stall_bp, b->sample_max_stall_bp);
+	assert_int_equal(a->sample_max_cpu_bp, b->sample_max_cpu_bp);
 	assert_int_equal(a->metrics_socket, b->metrics_socket);
 	assert_int_equal(a->metrics_http_port, b->metrics_http_port);
 	assert_int_equal(a->n_policies, b->n_policies);
@@ -133,6 +140,13 @@ static void has_the_documented_defaults(void **state)
 	assert_int_equal(c.share_max_cpu_bp, 7000);
 	assert_int_equal(c.share_target_time_us, 200 * US_PER_S);
 	assert_true(c.paging);
+	assert_int_equal(c.stall_budget_bp, 100);
+	assert_int_equal(c.swap_latency_max_us, 200);
+	assert_int_equal(c.flash_write_bytes, MIB);
+	assert_int_equal(c.working_set, CONFIG_WORKING_SET_AUTO);
+	assert_int_equal(c.sample_width_bp, 500);
+	assert_int_equal(c.sample_max_stall_bp, 10);
+	assert_int_equal(c.sample_max_cpu_bp, 50);
 	assert_false(c.keep_guests);
 	host_config_done(&c);
 	assert_int_equal(guest_config_init(&g), 0);
@@ -180,7 +194,7 @@ static void ships_a_file_that_says_the_defaults(void **state)
 	assert_host_equal(&shipped, &builtin);
 	host_config_done(&shipped);
 
-	assert_int_equal(switch_on(text), 17); /* all that there are */
+	assert_int_equal(switch_on(text), 24); /* all that there are */
 	write_file("memd.conf", text);
 	assert_int_equal(load_host(&shipped, &e), 0);
 	assert_host_equal(&shipped, &builtin);
@@ -200,9 +214,18 @@ static void reads_every_key_of_memd_conf(void **state)
 		"VmmPath=/opt/memd-vmm\nPoolPath=/opt/memd-pool\nKeepGuests=yes\nCgroup=off\n"
 		"CgroupName=test.1\n"
 		"[Share]\nMode=zero-only\nShareScanMaxCpu=12.5%\nShareScanTargetTime=1min\n"
-		"[Reclaim]\nPaging=no\n"
+		"[Reclaim]\nPaging=no\nStallBudget=2%\nSwapLatencyMax=1ms\nFlashWriteMax="
+		"0\nWorkingSet=idle-bits\nSampleWidth=10%\nSampleMaxStall=1%\n"
+		"SampleMaxCpu=2%\n"
 		"[Metrics]\nSocket=no\nHttpPort=9177\n");
 	assert_int_equal(load_host(&c, &e), 0);
+	assert_int_equal(c.stall_budget_bp, 200);
+	assert_int_equal(c.swap_latency_max_us, 1000);
+	assert_int_equal(c.flash_write_bytes, 0);
+	assert_int_equal(c.working_set, CONFIG_WORKING_SET_IDLE_BITS);
+	assert_int_equal(c.sample_width_bp, 1000);
+	assert_int_equal(c.sample_max_stall_bp, 100);
+	assert_int_equal(c.sample_max_cpu_bp, 200);
 	assert_int_equal(config_size_resolve(c.budget, 5), GIB);
 	assert_int_equal(c.tick_us, 500000);
 	assert_string_equal(c.policy, "my-policy");

@@ -270,6 +270,63 @@ static void no_guests_cost_what_memd_costs(void **state)
 	assert_int_equal(h.mismatch_bp, 0);
 }
 
+static void what_swapped_pages_take_adds_up_by_the_ratio_of_the_swap(void **state)
+{
+	struct ledger_guest_in in[2] = {truthful(), truthful()};
+	struct ledger_host_in host = {
+		.swap_used_bytes = 160 * MIB,
+		.zram_occupied_bytes = 40 * MIB,
+	};
+	struct ledger_guest g[2];
+	struct ledger_host h;
+
+	in[0].group = in[1].group = LEDGER_NO_GROUP;
+	in[1].ram_swapped_bytes = 64 * MIB;
+	in[1].before.swapped_pages = in[1].after.swapped_pages = PAGES(64);
+	ledger_compute(in, 2, NULL, 0, &host, g, &h);
+	assert_int_equal(g[0].swapped_occupied_bytes, 8 * MIB);
+	assert_int_equal(g[1].swapped_occupied_bytes, 16 * MIB);
+	assert_int_equal(g[0].tables_bytes, 1 * MIB);
+}
+
+static void what_can_be_freed_now_is_claimed_free_or_mapped_by_nobody(void **state)
+{
+	struct ledger_guest_in in[2] = {truthful(), truthful()};
+	struct ledger_pool_in pool = {.memfd_bytes = 110 * MIB, .referenced_bytes = 100 * MIB};
+	struct ledger_host_in host = {0};
+	struct ledger_guest g[2];
+	struct ledger_host h;
+
+	for (int i = 0; i < 2; i++)
+		in[i].after.guest_free_bytes = UINT64_MAX;
+	in[0].after.guest_free_bytes = 1000 * MIB; /* no more than it has */
+	in[0].after.guest_stats_time_us = 1;
+	in[1].after.guest_stats_time_us = 1;
+	ledger_compute(in, 2, &pool, 1, &host, g, &h);
+	assert_int_equal(g[0].freeable_bytes, 64 * MIB);
+	assert_int_equal(g[1].freeable_bytes, 0);
+	assert_int_equal(h.pool_unmapped_bytes, 10 * MIB);
+	assert_int_equal(h.freeable_bytes, 74 * MIB);
+}
+
+static void shows_the_bracket_and_what_lies_outside(void **state)
+{
+	struct ledger_guest_in in = truthful();
+	struct ledger_host_in host = {0};
+	struct ledger_guest g;
+	struct ledger_host h;
+
+	in.group = LEDGER_NO_GROUP;
+	in.after.private_pages = PAGES(62);
+	in.ram_anonymous_bytes = 60 * MIB;
+	ledger_compute(&in, 1, NULL, 0, &host, &g, &h);
+	assert_int_equal(h.bracket_low_bytes, 94 * MIB);
+	assert_int_equal(h.bracket_high_bytes, 96 * MIB);
+	assert_int_equal(h.kernel_bytes, 92 * MIB);
+	assert_int_equal(g.mismatch_bytes, 2 * MIB);
+	assert_true(h.mismatch_bytes >= 2 * MIB);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -284,6 +341,9 @@ int main(void)
 		cmocka_unit_test(more_private_memory_in_the_pagemap_than_anonymous_is_a_mismatch),
 		cmocka_unit_test(more_shared_pages_than_the_pool_gave_are_a_mismatch),
 		cmocka_unit_test(swap_of_others_is_not_counted_as_ours),
+		cmocka_unit_test(what_swapped_pages_take_adds_up_by_the_ratio_of_the_swap),
+		cmocka_unit_test(what_can_be_freed_now_is_claimed_free_or_mapped_by_nobody),
+		cmocka_unit_test(shows_the_bracket_and_what_lies_outside),
 		cmocka_unit_test(no_guests_cost_what_memd_costs),
 	};
 

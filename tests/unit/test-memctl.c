@@ -6,9 +6,15 @@
 #include <stdint.h>
 #include <setjmp.h>
 #include <cmocka.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
+#include "memd/base/fd.h"
+#include "memd/base/units.h"
 #include "memd/memctl/memctl.h"
 #include "tests/unit/memctl-env.h"
 
@@ -140,6 +146,79 @@ static void show_says_where_the_memory_is_and_why(void **state)
 	assert_contains(o.out, "in the balloon         40 MiB");
 	assert_contains(o.out, "1000 of 12000 shares");
 	assert_contains(o.out, "devices\n  Disk=/srv/web.img,ro\n  Rng=yes\n");
+	assert_contains(o.out, ", by page-out\n");
+	assert_contains(o.out, "waited for memory: some ");
+}
+
+static void ledger_has_a_line_a_guest_and_adds_up(void **state)
+{
+	_cleanup_outcome_ struct outcome o = memctl("ledger");
+	_cleanup_outcome_ struct outcome j = memctl("ledger --json");
+	_cleanup_json_ struct json_object *ledger = parse(j.out);
+	struct json_object *guests = json_object_object_get(ledger, "guests");
+
+	assert_int_equal(o.code, MEMCTL_OK);
+	assert_contains(o.out, "guest-1 ");
+	assert_contains(o.out, "guest-3 ");
+	assert_contains(o.out, "\nsum ");
+	assert_contains(o.out, "can be freed now");
+	assert_true(json_object_array_length(guests) >= 3);
+	assert_true(number(json_object_object_get(ledger, "host"), "budget_bytes") > 0);
+}
+
+static void history_shows_averages_of_intervals(void **state)
+{
+	_cleanup_outcome_ struct outcome o = memctl("history guest-1 --interval 10s --count 3");
+	_cleanup_outcome_ struct outcome j =
+		memctl("history guest-1 --interval 10s --count 3 --json");
+	_cleanup_json_ struct json_object *points = parse(j.out);
+	struct json_object *first = json_object_array_get_idx(points, 0);
+
+	assert_int_equal(o.code, MEMCTL_OK);
+	assert_contains(o.out, "100M");
+	assert_in_range(json_object_array_length(points), 3, 4);
+	assert_int_equal(number(first, "resident_bytes"), 100 * MIB);
+	assert_int_equal(number(first, "working_set_bytes"), 64 * MIB);
+}
+
+static void history_of_nobody_is_refused(void **state)
+{
+	_cleanup_outcome_ struct outcome o = memctl("history nobody");
+	_cleanup_outcome_ struct outcome none = memctl("history guest-1 --interval 1h --count 3");
+	_cleanup_outcome_ struct outcome zero = memctl("history guest-1 --count 0");
+
+	assert_int_equal(o.code, MEMCTL_REFUSED);
+	assert_int_equal(none.code, MEMCTL_REFUSED); /* no minute was written */
+	assert_contains(none.err, "no history of guest guest-1 in that time");
+	assert_int_equal(zero.code, MEMCTL_USAGE);
+}
+
+static void history_is_drawn_by_gnuplot(void **state)
+{
+	_cleanup_outcome_ struct outcome bad = memctl("history guest-1 --plot /tmp/x.gif");
+	char arguments[128], path[] = "/tmp/memctl-plot-XXXXXX.svg";
+	_cleanup_free_ char *text = NULL;
+	int fd = mkstemps(path, 4);
+
+	assert_int_equal(bad.code, MEMCTL_USAGE);
+	assert_true(fd >= 0);
+	close(fd);
+	snprintf(arguments, sizeof(arguments), "history guest-1 --interval 1s --count 60 --plot %s",
+		path);
+	{
+		_cleanup_outcome_ struct outcome o = memctl(arguments);
+
+		if (o.code == MEMCTL_REFUSED && strstr(o.err, "cannot run gnuplot"))
+			print_message("# not on this host: gnuplot\n");
+		else
+			assert_int_equal(o.code, MEMCTL_OK);
+		if (o.code == MEMCTL_OK) {
+			assert_int_equal(fd_read_file_at(AT_FDCWD, path, 4 * MIB, &text, NULL), 0);
+			assert_contains(text, "<svg");
+			assert_contains(text, "in use");
+		}
+	}
+	unlink(path);
 }
 
 static void unknown_guest_is_answered_with_names_and_the_nearest(void **state)
@@ -414,6 +493,10 @@ int main(void)
 		cmocka_unit_test(list_shows_every_guest),
 		cmocka_unit_test(list_as_json_is_one_line_with_sizes_in_bytes),
 		cmocka_unit_test(show_adds_up),
+		cmocka_unit_test(ledger_has_a_line_a_guest_and_adds_up),
+		cmocka_unit_test(history_shows_averages_of_intervals),
+		cmocka_unit_test(history_of_nobody_is_refused),
+		cmocka_unit_test(history_is_drawn_by_gnuplot),
 		cmocka_unit_test(show_says_where_the_memory_is_and_why),
 		cmocka_unit_test(unknown_guest_is_answered_with_names_and_the_nearest),
 		cmocka_unit_test(far_names_are_not_guessed),

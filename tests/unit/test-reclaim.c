@@ -17,7 +17,7 @@
 struct world {
 	struct reclaim r;
 	struct region_count regions[N];
-	uint64_t now_us;
+	uint64_t now_us, guest_us;
 };
 
 static int set_up(void **state)
@@ -50,7 +50,7 @@ static void observe(struct world *w)
 /* Chooses, and pages all of it out. */
 static size_t page_out(struct world *w, uint64_t pages, enum reclaim_urgency urgency, uint32_t *ret)
 {
-	size_t n = reclaim_choose(&w->r, pages, urgency, w->now_us, ret, N);
+	size_t n = reclaim_choose(&w->r, pages, urgency, w->now_us, w->guest_us, ret, N);
 
 	for (size_t i = 0; i < n; i++) {
 		w->regions[ret[i]] = (struct region_count){.swapped = CHUNK_PAGES};
@@ -195,11 +195,86 @@ static void a_region_under_way_is_not_chosen_twice(void **state)
 	uint32_t got[N];
 
 	observe(w);
-	assert_int_equal(reclaim_choose(&w->r, UINT64_MAX, RECLAIM_AHEAD, w->now_us, got, N), N);
-	assert_int_equal(reclaim_choose(&w->r, UINT64_MAX, RECLAIM_FORCED, w->now_us, got, N), 0);
+	assert_int_equal(reclaim_choose(&w->r, UINT64_MAX, RECLAIM_AHEAD, w->now_us, 0, got, N), N);
+	assert_int_equal(
+		reclaim_choose(&w->r, UINT64_MAX, RECLAIM_FORCED, w->now_us, 0, got, N), 0);
 	reclaim_finish(&w->r, 4, NULL, w->now_us); /* not done after all */
-	assert_int_equal(reclaim_choose(&w->r, UINT64_MAX, RECLAIM_AHEAD, w->now_us, got, N), 1);
+	assert_int_equal(reclaim_choose(&w->r, UINT64_MAX, RECLAIM_AHEAD, w->now_us, 0, got, N), 1);
 	assert_int_equal(got[0], 4);
+}
+
+static void takes_what_is_rated_cold_first_and_warm_last(void **state)
+{
+	struct world *w = *state;
+	uint32_t got[N];
+
+	observe(w);
+	w->guest_us = 100 * US_PER_S;
+	reclaim_rate(&w->r, 0, true, w->guest_us);
+	reclaim_rate(&w->r, 5, false, w->guest_us);
+	assert_int_equal(page_out(w, UINT64_MAX, RECLAIM_COLD_ONLY, got), 1);
+	assert_int_equal(got[0], 5);
+	assert_int_equal(page_out(w, UINT64_MAX, RECLAIM_AHEAD, got), N - 2);
+	for (int i = 0; i < N - 2; i++)
+		assert_int_not_equal(got[i], 0);
+	assert_int_equal(page_out(w, UINT64_MAX, RECLAIM_AHEAD, got), 0);
+	assert_int_equal(page_out(w, UINT64_MAX, RECLAIM_URGENT, got), 1);
+	assert_int_equal(got[0], 0);
+}
+
+static void forced_takes_hot_regions_last(void **state)
+{
+	struct world *w = *state;
+	uint32_t got[N];
+
+	observe(w);
+	page_out(w, UINT64_MAX, RECLAIM_AHEAD, got);
+	come_back(w, 0, CHUNK_PAGES);
+	observe(w);
+	come_back(w, 6, CHUNK_PAGES / 16); /* few: it is not hot */
+	observe(w);
+	assert_int_equal(page_out(w, 1, RECLAIM_FORCED, got), 1);
+	assert_int_equal(got[0], 6);
+	assert_int_equal(page_out(w, 1, RECLAIM_FORCED, got), 1);
+	assert_int_equal(got[0], 0);
+}
+
+static void one_touched_of_many_idle_is_still_cold(void **state)
+{
+	struct world *w = *state;
+
+	for (int i = 0; i < 9; i++)
+		reclaim_rate(&w->r, 1, false, 0);
+	reclaim_rate(&w->r, 1, true, 0);
+	assert_int_equal(reclaim_rating(&w->r, 1, 0, 0), RECLAIM_COLD);
+	reclaim_rate(&w->r, 1, true, 0);
+	assert_int_equal(reclaim_rating(&w->r, 1, 0, 0), RECLAIM_WARM);
+	w->r.regions[1].hot_until_us = 1;
+	assert_int_equal(reclaim_rating(&w->r, 1, 0, 0), RECLAIM_HOT);
+}
+
+static void samples_fade_in_the_time_of_the_guest(void **state)
+{
+	struct world *w = *state;
+
+	reclaim_rate(&w->r, 1, true, 0);
+	assert_int_equal(reclaim_rating(&w->r, 1, 3600 * US_PER_S, 32 * US_PER_S), RECLAIM_WARM);
+	assert_int_equal(reclaim_rating(&w->r, 1, 0, 64 * US_PER_S), RECLAIM_UNKNOWN);
+	reclaim_rate(&w->r, 1, false, 320 * US_PER_S);
+	assert_int_equal(reclaim_rating(&w->r, 1, 0, 320 * US_PER_S), RECLAIM_COLD);
+}
+
+static void counts_wrong_choices(void **state)
+{
+	struct world *w = *state;
+	uint32_t got[N];
+
+	observe(w);
+	page_out(w, UINT64_MAX, RECLAIM_AHEAD, got);
+	assert_int_equal(w->r.out_regions, N);
+	come_back(w, 2, CHUNK_PAGES);
+	observe(w);
+	assert_int_equal(w->r.wrong_regions, 1);
 }
 
 static void counts_pages_by_their_entries(void **state)
@@ -232,6 +307,11 @@ int main(void)
 		TEST(pages_given_back_by_the_guest_are_no_refaults),
 		TEST(a_sample_from_before_the_page_out_says_nothing_about_it),
 		TEST(a_region_under_way_is_not_chosen_twice),
+		TEST(takes_what_is_rated_cold_first_and_warm_last),
+		TEST(forced_takes_hot_regions_last),
+		TEST(one_touched_of_many_idle_is_still_cold),
+		TEST(samples_fade_in_the_time_of_the_guest),
+		TEST(counts_wrong_choices),
 		cmocka_unit_test(counts_pages_by_their_entries),
 	};
 
