@@ -57,7 +57,7 @@ static inline int zram_write_swap_header(const char *device, uint64_t bytes)
 	return fd_pwrite_full(fd, page, sizeof(page), 0);
 }
 
-static inline int zram_swap_start(struct zram_swap *z, uint64_t bytes)
+static inline int zram_swap_start(struct zram_swap *z, uint64_t bytes, int priority)
 {
 	char text[32], device[32];
 	int pipe_fds[2], r;
@@ -85,7 +85,7 @@ static inline int zram_swap_start(struct zram_swap *z, uint64_t bytes)
 	r = z->guardian < 0 ? -errno : 0;
 	close(pipe_fds[0]);
 	z->alive_fd = pipe_fds[1];
-	if (r == 0 && swapon(device, SWAP_FLAG_PREFER | 100) < 0)
+	if (r == 0 && swapon(device, SWAP_FLAG_PREFER | priority) < 0)
 		r = -errno;
 	return r;
 }
@@ -102,10 +102,10 @@ static inline void zram_swap_done(struct zram_swap *z)
 }
 
 /*
- * Swap of that many bytes on a zram device of our own. Negative errno: there is none, nothing to
- * undo.
+ * Swap of that many bytes on a zram device of our own, used before those of lower priority. Negative
+ * errno: there is none, nothing to undo.
  */
-static inline int zram_swap_init(struct zram_swap *z, uint64_t bytes)
+static inline int zram_swap_init_before(struct zram_swap *z, uint64_t bytes, int priority)
 {
 	_cleanup_free_ char *text = NULL;
 	size_t size;
@@ -115,8 +115,13 @@ static inline int zram_swap_init(struct zram_swap *z, uint64_t bytes)
 	if (r < 0)
 		return r;
 	z->number = atoi(text);
-	r = zram_swap_start(z, bytes);
+	r = zram_swap_start(z, bytes, priority);
 	if (r < 0)
 		zram_swap_done(z);
 	return r;
+}
+
+static inline int zram_swap_init(struct zram_swap *z, uint64_t bytes)
+{
+	return zram_swap_init_before(z, bytes, 100);
 }

@@ -6,13 +6,14 @@
 
 #define CORRUPT_LINES_MAX 8
 
-static uint64_t seed, common_seed;
+static uint64_t seed, common_seed, noise = UINT64_MAX;
 static uint64_t n_corrupt_lines;
 
 void area_init(void)
 {
 	seed = cmdline_number("seed", 0);
 	common_seed = cmdline_number("common_seed", 1);
+	noise >>= 64 - MIN(cmdline_number("noise_bits", 64), 64);
 }
 
 static struct page_content content_of(enum area_kind kind, uint64_t index, uint32_t generation)
@@ -21,7 +22,7 @@ static struct page_content content_of(enum area_kind kind, uint64_t index, uint3
 	uint32_t step = generation % GENERATION_ROUND;
 	bool own = kind == AREA_UNIQUE || kind == AREA_SCRATCH || kind == AREA_DISK ||
 		   round % 2;
-	struct page_content c = {.step = step, .noise = UINT64_MAX};
+	struct page_content c = {.step = step, .noise = noise};
 
 	if (own || step)
 		c.key = c.patch = content_key(seed, kind, index, round);

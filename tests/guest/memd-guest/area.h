@@ -25,7 +25,10 @@ struct area_counters {
 	uint64_t verified, corrupt, written; /* pages */
 } __attribute__((aligned(64)));
 
-/* Ring 3 of the boot processor, once: reads seed and common_seed from the command line. */
+/*
+ * Ring 3 of the boot processor, once: reads seed, common_seed and noise_bits (of each word of noise,
+ * 1 to 64: fewer compress better; default 64) from the command line.
+ */
 void area_init(void);
 /*
  * Writes page `index` of an area, which lies at `page` and is of generation - 1 (or of whatever

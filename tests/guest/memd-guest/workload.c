@@ -8,6 +8,7 @@
 #include "tests/guest/memd-guest/line.h"
 #include "tests/guest/memd-guest/memory.h"
 #include "tests/guest/memd-guest/scratch.h"
+#include "tests/guest/memd-guest/stopwatch.h"
 #include "tests/guest/memd-guest/time.h"
 
 #define PAGES_A_SLICE 64 /* between looks at the clock */
@@ -47,7 +48,11 @@ static struct area common = {.kind = AREA_COMMON}, unique = {.kind = AREA_UNIQUE
 		   zero = {.kind = AREA_ZERO};
 static struct worker workers[VCPUS_MAX];
 static unsigned n_workers;
-static uint64_t hot_pages; /* of the unique area, from its beginning */
+/* What of the unique area is hot, at the beginning of the run and after the turn. */
+static struct hot {
+	uint64_t first, n;
+} hot_before, hot_after;
+static uint64_t hot_turn_ns, hot_turn_for_ns, run_ns; /* run_ns: since when it runs, 0: not yet */
 static uint64_t start_ns, end_ns, report_ns, next_report_ns;
 static bool final_verify;
 static uint64_t stopping;
@@ -67,6 +72,36 @@ static void area_alloc(struct area *a, const char *option)
 {
 	a->n = mib_option(option);
 	a->generation = memory_alloc(a->n * sizeof(*a->generation));
+}
+
+static struct hot hot_option(const char *at, const char *mib)
+{
+	struct hot h = {.first = MIN(mib_option(at), unique.n)};
+
+	h.n = MIN(cmdline_number(mib, UINT32_MAX) * GUEST_MIB / GUEST_PAGE, unique.n - h.first);
+	return h;
+}
+
+/* From a to b, part of whole. */
+static uint64_t between(uint64_t a, uint64_t b, uint64_t part, uint64_t whole)
+{
+	return b >= a ? a + (b - a) * part / whole : a - (a - b) * part / whole;
+}
+
+static struct hot hot_now(uint64_t now_us)
+{
+	uint64_t start_us = __atomic_load_n(&run_ns, __ATOMIC_RELAXED) / 1000, into_us;
+	uint64_t turn_us = hot_turn_ns / 1000, for_us = hot_turn_for_ns / 1000;
+
+	if (!turn_us || !start_us || now_us < start_us + turn_us)
+		return hot_before;
+	into_us = now_us - start_us - turn_us;
+	if (into_us >= for_us)
+		return hot_after;
+	return (struct hot){
+		.first = between(hot_before.first, hot_after.first, into_us, for_us),
+		.n = between(hot_before.n, hot_after.n, into_us, for_us),
+	};
 }
 
 static void init_workers(void)
@@ -93,10 +128,14 @@ void workload_init(unsigned n_cpus)
 	report_ns = cmdline_number("report_ms", 1000) * (NS_PER_S / 1000);
 	final_verify = cmdline_number("final_verify", 0);
 	area_init();
+	stopwatch_init();
 	area_alloc(&common, "common_mib");
 	area_alloc(&unique, "unique_mib");
 	area_alloc(&zero, "zero_mib");
-	hot_pages = MIN(cmdline_number("hot_mib", UINT32_MAX) * GUEST_MIB / GUEST_PAGE, unique.n);
+	hot_before = hot_option("hot_at_mib", "hot_mib");
+	hot_after = hot_option("hot2_at_mib", "hot2_mib");
+	hot_turn_ns = cmdline_number("hot_turn_ms", 0) * (NS_PER_S / 1000);
+	hot_turn_for_ns = cmdline_number("hot_turn_for_ms", 0) * (NS_PER_S / 1000);
 	free_pages_init(capacity);
 	balloon_init(capacity);
 	scratch_init(capacity);
@@ -168,6 +207,7 @@ static void print_counters(struct line *line)
 	line_value(line, "disk_read", disk_read_blocks());
 	line_value(line, "disk_written", disk_written_blocks());
 	line_value(line, "least_verified", least_verified());
+	stopwatch_report(line);
 	line_print(line);
 }
 
@@ -257,51 +297,72 @@ static bool next_of(uint64_t *cursor, uint64_t n, uint64_t *ret_k)
 	return n > 0;
 }
 
-static unsigned rewrite(struct worker *w, struct area *a, uint64_t n_pages, struct pace *p,
-	uint64_t *cursor, uint64_t now_us)
+/* Of n own pages from the one of that number. */
+static unsigned rewrite(struct worker *w, struct area *a, uint64_t first, uint64_t n_pages,
+	struct pace *p, uint64_t *cursor, uint64_t now_us)
 {
 	unsigned due = pace_due(p, now_us);
 	uint64_t k;
 
 	p->done += due;
-	for (unsigned n = 0; n < due && next_of(cursor, n_own(w, n_pages), &k); n++) {
-		uint64_t i = own_page(w, k);
+	for (unsigned n = 0; n < due && next_of(cursor, n_pages, &k); n++) {
+		uint64_t i = own_page(w, first + k);
 
 		area_write(&w->counters, a->kind, i, memory_page(a->first + i), ++a->generation[i]);
 	}
 	return due;
 }
 
+/* The hot part, in a processor's own pages: n from first. */
+struct hot_own {
+	uint64_t first, n;
+};
+
+static struct hot_own hot_own(const struct worker *w, uint64_t now_us)
+{
+	struct hot hot = hot_now(now_us);
+	uint64_t first = n_own(w, hot.first);
+
+	return (struct hot_own){.first = first, .n = n_own(w, hot.first + hot.n) - first};
+}
+
 /* The rest: unique pages that are not hot, then zero pages. */
-static unsigned sweep(struct worker *w, uint64_t now_us)
+static unsigned sweep(struct worker *w, struct hot_own hot, uint64_t now_us)
 {
 	unsigned due = pace_due(&w->sweep, now_us);
-	uint64_t n_hot = n_own(w, hot_pages), n_cold = n_own(w, unique.n) - n_hot, k;
+	uint64_t n_cold = n_own(w, unique.n) - hot.n, k;
 
 	w->sweep.done += due;
 	for (unsigned n = 0; n < due && next_of(&w->next_sweep, n_cold + n_own(w, zero.n), &k);
 		n++) {
-		if (k < n_cold)
-			verify_page(w, &unique, own_page(w, n_hot + k));
+		if (k < hot.first)
+			verify_page(w, &unique, own_page(w, k));
+		else if (k < n_cold)
+			verify_page(w, &unique, own_page(w, hot.n + k));
 		else
 			verify_page(w, &zero, own_page(w, k - n_cold));
 	}
 	return due;
 }
 
-/* What is hot: the first part of the unique area, and the common one. */
-static unsigned walk(struct worker *w, uint64_t now_us)
+static void walk_page(struct worker *w, const struct area *a, uint64_t i)
 {
-	unsigned due = w->verify.per_s ? pace_due(&w->verify, now_us) : PAGES_A_SLICE;
-	uint64_t n_hot = n_own(w, hot_pages), k;
-	unsigned n;
+	stopwatch_touch(memory_page(a->first + i));
+	verify_page(w, a, i);
+}
+
+/* What is hot: a part of the unique area, and the common one. */
+static unsigned walk(struct worker *w, struct hot_own hot, uint64_t now_us)
+{
+	unsigned due = w->verify.per_s ? pace_due(&w->verify, now_us) : PAGES_A_SLICE, n;
+	uint64_t k;
 
 	w->verify.done += due;
-	for (n = 0; n < due && next_of(&w->next_verify, n_hot + n_own(w, common.n), &k); n++) {
-		if (k < n_hot)
-			verify_page(w, &unique, own_page(w, k));
+	for (n = 0; n < due && next_of(&w->next_verify, hot.n + n_own(w, common.n), &k); n++) {
+		if (k < hot.n)
+			walk_page(w, &unique, own_page(w, hot.first + k));
 		else
-			verify_page(w, &common, own_page(w, k - n_hot));
+			walk_page(w, &common, own_page(w, k - hot.n));
 	}
 	return n;
 }
@@ -309,13 +370,16 @@ static unsigned walk(struct worker *w, uint64_t now_us)
 static bool run_slice(struct worker *w, uint64_t now_ns)
 {
 	uint64_t now_us = now_ns / 1000;
+	struct hot_own hot = hot_own(w, now_us);
 	unsigned n = 0;
 
-	n += rewrite(w, &unique, hot_pages, &w->rewrite, &w->next_rewrite, now_us);
-	n += rewrite(w, &common, common.n, &w->rewrite_common, &w->next_rewrite_common, now_us);
-	n += rewrite(w, &zero, zero.n, &w->rewrite_zero, &w->next_rewrite_zero, now_us);
-	n += sweep(w, now_us);
-	n += walk(w, now_us);
+	n += rewrite(w, &unique, hot.first, hot.n, &w->rewrite, &w->next_rewrite, now_us);
+	n += rewrite(w, &common, 0, n_own(w, common.n), &w->rewrite_common, &w->next_rewrite_common,
+		now_us);
+	n += rewrite(
+		w, &zero, 0, n_own(w, zero.n), &w->rewrite_zero, &w->next_rewrite_zero, now_us);
+	n += sweep(w, hot, now_us);
+	n += walk(w, hot, now_us);
 	return n > 0;
 }
 
@@ -354,6 +418,8 @@ void workload_run(void *arg)
 	each_page(w, &unique, fill_page);
 	each_page(w, &zero, fill_page);
 	enter(w, PHASE_RUN);
+	if (w->index == 0)
+		__atomic_store_n(&run_ns, time_ns(), __ATOMIC_RELAXED);
 	while (!__atomic_load_n(&stopping, __ATOMIC_ACQUIRE)) {
 		uint64_t now_ns = time_ns();
 		bool more = service(w, now_ns);

@@ -9,6 +9,9 @@
  *   zero_mib              written with something else first, so that it is really backed
  *   skip_mib              left unused before those, to get to high addresses (default 0)
  *   hot_mib               of the unique area: walked all the time, as common_mib is (default: all)
+ *   hot_at_mib            where in the unique area that is (default 0)
+ *   hot_turn_ms           after so long of its run it turns into hot2_mib at hot2_at_mib (default 0:
+ *                         never), evenly within hot_turn_for_ms (default 0: at once)
  *   verify_per_s          bounds that walk; the guest sleeps in between (default 0: no bound)
  *   sweep_pages_per_s     a slow walk of all the rest (default 2000)
  *   rewrite_per_s         changes of hot unique pages
@@ -17,7 +20,7 @@
  *   seconds               then the last line, and power off (default 0: for ever)
  *   final_verify          1: everything once more before the last line
  *   report_ms             interval of the report line (default 1000)
- * and those of scratch.h, balloon.h, disk.h and smp.h.
+ * and those of scratch.h, balloon.h, disk.h and smp.h, stopwatch.h.
  */
 #pragma once
 
