@@ -29,6 +29,8 @@
 
 /* From this part of the budget on, cold pages go out although nobody is over the target. */
 #define AHEAD_FROM_PERCENT 85
+/* Unless less than this part of what a guest has is idle: there is nothing to find. */
+#define IDLE_PART	   16
 
 static struct guest *find_by_id(const struct manager *m, uint64_t id)
 {
@@ -147,7 +149,10 @@ static void evict_ahead(
 /* Nothing is short, but soon will be: what is cold may go before somebody has to wait for it. */
 static void evict_idle(struct manager *m, struct guest *g, uint64_t now_us)
 {
-	if (m->ledger.used_bytes >= m->budget_bytes / 100 * AHEAD_FROM_PERCENT)
+	const struct wss_figures *f = &g->wss.figures;
+
+	if (m->ledger.used_bytes >= m->budget_bytes / 100 * AHEAD_FROM_PERCENT && f->valid &&
+		f->idle_bytes[WSS_WINDOW] >= g->ledger.resident_bytes / IDLE_PART)
 		evict_ahead(m, g, UINT64_MAX, false, now_us);
 }
 

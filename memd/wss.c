@@ -9,8 +9,12 @@
 
 #define FAST_US	      (3 * US_PER_S)
 #define SLOW_US	      (15 * US_PER_S)
-/* Over which what strata let pass is averaged: a change of the guest shall not look like one of them. */
+/* Over which what strata let pass is averaged, at least. */
 #define STRATA_US     (60 * US_PER_S)
+#define BLOCK_US      (5 * US_PER_S)
+/* Samples in a block, and such blocks, for a median. */
+#define BLOCK_MIN     8
+#define BLOCKS_MIN    3
 #define FALL_LASTS_US (15 * US_PER_S)
 #define SIGMAS	      3.0
 /* A look may come a little early: the timer's, and the guest's time's, precision. */
@@ -57,10 +61,58 @@ static void decay(struct wss *w, uint64_t guest_us)
 	}
 }
 
+static int compare_doubles(const void *a, const void *b)
+{
+	double left = *(const double *)a, right = *(const double *)b;
+
+	return (left > right) - (left < right);
+}
+
+/* Half a sample either way: none of ten touched is not never. */
+static double part_touched(double touched, double entered)
+{
+	return (touched + 0.5) / (entered + 1);
+}
+
+/* The median over the blocks of the last minute that saw enough; over all of it with few of them. */
+static double habit_of(const struct wss *w, uint32_t stratum)
+{
+	uint64_t now = w->guest_us / BLOCK_US;
+	double parts[WSS_BLOCKS], entered = 0, touched = 0;
+	size_t n = 0;
+
+	for (size_t i = 0; i < WSS_BLOCKS; i++) {
+		const struct wss_block *b = &w->blocks[i];
+
+		if (now - b->number >= WSS_BLOCKS)
+			continue;
+		entered += b->entered[stratum];
+		touched += b->touched[stratum];
+		if (b->entered[stratum] >= BLOCK_MIN)
+			parts[n++] = part_touched(b->touched[stratum], b->entered[stratum]);
+	}
+	if (n < BLOCKS_MIN)
+		return part_touched(touched, entered);
+	qsort(parts, n, sizeof(parts[0]), compare_doubles);
+	return (parts[(n - 1) / 2] + parts[n / 2]) / 2;
+}
+
+static struct wss_block *block_now(struct wss *w)
+{
+	uint64_t number = w->guest_us / BLOCK_US;
+	struct wss_block *b = &w->blocks[number % WSS_BLOCKS];
+
+	if (b->number != number)
+		*b = (struct wss_block){.number = number};
+	return b;
+}
+
 void wss_advance(struct wss *w, uint64_t wall_us, uint64_t guest_us)
 {
 	double k = exp(-(double)wall_us / (double)COST_US);
 
+	for (uint32_t i = 0; i < WSS_WINDOW_STRATA; i++)
+		w->habit[i] = habit_of(w, i);
 	w->guest_us += guest_us;
 	decay(w, guest_us);
 	w->cpu_per_s *= k;
@@ -116,6 +168,12 @@ static void leave_stratum(struct wss *w, const struct wss_sample *s, enum wss_se
 		t->touched += seen == WSS_TOUCHED;
 	}
 	/* One that is lost later on was idle until then, and still counts as what will become of it. */
+	if (s->stratum <= WSS_WINDOW && seen != WSS_GONE) {
+		struct wss_block *b = block_now(w);
+
+		b->entered[s->stratum]++;
+		b->touched[s->stratum] += seen == WSS_TOUCHED;
+	}
 	if (!c || (seen == WSS_GONE && s->stratum > 0))
 		return;
 	c->running[s->stratum]--;
@@ -213,13 +271,15 @@ void wss_spent(struct wss *w, uint64_t cpu_us, size_t n_marked)
 	}
 }
 
-/* The part of what enters stratum `from` that passes all up to `to`. Half a sample either way. */
+/* The part of what enters stratum `from` that passes all up to `to`. */
 static double passing(const struct wss *w, uint32_t from, uint32_t to)
 {
 	double part = 1;
 
 	for (uint32_t i = from; i <= to; i++)
-		part *= 1 - (w->strata[i].touched + 0.5) / (w->strata[i].entered + 1);
+		part *= 1 - (i <= WSS_WINDOW ? w->habit[i]
+					     : part_touched(
+						       w->strata[i].touched, w->strata[i].entered));
 	return part;
 }
 

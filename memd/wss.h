@@ -9,10 +9,11 @@
  * the working set. Samples are kept by the second in which they were born: how many of these were
  * touched, and in which stratum between two looks, how many still run, and how many passed. The
  * working set is the average over the seconds, with those that still run counted as what they will
- * probably become: the part of those in a stratum that was not touched in it is known from the
- * strata's own numbers, averaged over a minute (their product is Kaplan and Meier's estimator).
- * So a page that is touched counts at once, and no sample has to grow old first. Ages beyond the
- * window are that product alone.
+ * probably become: the part of those in a stratum that is touched in it is known from the last
+ * minute, as the median of twelve parts of it. (What a change of the guest, or a swapoff, touches at
+ * once falls into few of these; a mean would take it for the habit of a minute.) So a page that is
+ * touched counts at once, and no sample has to grow old first. Ages beyond the window are products
+ * of what strata let pass (Kaplan and Meier's estimator), averaged.
  *
  * Waldspurger 2002 counts over 30 s of guest time with fast and slow averages. Here they weigh
  * births with 3 and 15 s. A difference that chance does not explain (3 sigma) makes the slow one
@@ -87,12 +88,23 @@ struct wss_cohort {
 };
 #define WSS_COHORTS 64
 
+/* What left the strata of the window in 5 s of guest time. */
+struct wss_block {
+	uint64_t number;
+	uint32_t entered[WSS_WINDOW_STRATA];
+	uint32_t touched[WSS_WINDOW_STRATA];
+};
+#define WSS_BLOCKS 12
+
 struct wss {
 	struct wss_sample *samples;
 	size_t n_samples, room;
 	uint64_t guest_us; /* the guest's time since the start */
 	struct wss_stratum strata[WSS_CLASSES];
 	struct wss_cohort cohorts[WSS_COHORTS]; /* second % WSS_COHORTS */
+	struct wss_block blocks[WSS_BLOCKS]; /* number % WSS_BLOCKS */
+	double habit
+		[WSS_WINDOW_STRATA]; /* the part that is touched in a stratum, as the blocks say */
 	uint64_t slow_from_us; /* guest time: what was born before is forgotten */
 	uint64_t lower_since_us; /* guest time: fast is below slow since; 0: it is not */
 	double owed; /* samples due, with the fraction */

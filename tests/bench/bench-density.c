@@ -3,8 +3,8 @@
  * they have filled being cold: the throughput of their working-set loops under memd, under the
  * kernel alone, and without a limit. Four guests of 512 MiB with one vCPU each:
  *
- *   density 2   320 MiB filled, 160 of them hot; pages compress 2:1
- *   density 3   256 MiB filled, 128 of them hot; pages compress about 4:1
+ *   density 2   288 MiB filled, 144 of them hot; pages compress 2:1
+ *   density 3   224 MiB filled, 112 of them hot; pages compress about 4:1
  *
  * Three runs. Each warms up, measures, then the cold half becomes the hot one, and the time is taken
  * until the throughput is back at 90 % of what it was, for 3 s. The budget of memd holds everything:
@@ -19,7 +19,7 @@
 
 #include "memd/base/clock.h"
 #include "memd/base/procfs.h"
-#include "tests/bench/host-run.h"
+#include "tests/guest/host-run.h"
 
 #define N_GUESTS  4
 #define RAM_MIB	  512
@@ -36,8 +36,8 @@ struct setting {
 };
 
 static const struct setting settings[] = {
-	{.density = 2, .filled_mib = 320, .noise_bits = 64},
-	{.density = 3, .filled_mib = 256, .noise_bits = 12},
+	{.density = 2, .filled_mib = 288, .noise_bits = 64},
+	{.density = 3, .filled_mib = 224, .noise_bits = 12},
 };
 
 enum mode { NO_LIMIT, MEMD, KERNEL };
@@ -119,9 +119,9 @@ static void start_limit(struct run *r)
 
 	snprintf(name, sizeof(name), "memd-bench-rival-%d", (int)getpid());
 	if (mode == CGROUP_NONE || cgroup_new(mode, NULL, name, &r->limit, &e) < 0)
-		bench_fail("no memory cgroup: %s", e.text);
+		host_run_fail("no memory cgroup: %s", e.text);
 	if (cgroup_set_limit(r->limit, budget_bytes(r->setting), NULL) < 0)
-		bench_fail("cannot limit the cgroup");
+		host_run_fail("cannot limit the cgroup");
 }
 
 static void start(struct run *r)
@@ -147,7 +147,7 @@ static void start(struct run *r)
 		r->guests[i] = host_run_guest(&r->host, name, RAM_MIB * MIB, 1, line);
 		r->ids[i] = r->guests[i]->id;
 		if (r->limit && cgroup_attach(r->limit, r->guests[i]->child.pid) < 0)
-			bench_fail("cannot limit guest %s", name);
+			host_run_fail("cannot limit guest %s", name);
 	}
 	r->start_s = now_s();
 	for (unsigned i = 0; i < N_GUESTS; i++)
@@ -251,7 +251,7 @@ static struct outcome run(const struct setting *s, enum mode mode, bool verbose)
 		cgroup_remove(r.limit);
 	cgroup_free(r.limit);
 	if (corrupt)
-		bench_fail("%" PRIu64 " wrong pages", corrupt);
+		host_run_fail("%" PRIu64 " wrong pages", corrupt);
 	return o;
 }
 
@@ -268,7 +268,7 @@ int main(int argc, char *argv[])
 			 (strcmp(argv[i + 1], "2") == 0 || strcmp(argv[i + 1], "3") == 0))
 			s = &settings[atoi(argv[++i]) - 2];
 		else
-			bench_fail("bench-density [--json] [--density 2|3]");
+			host_run_fail("bench-density [--json] [--density 2|3]");
 	}
 	none = run(s, NO_LIMIT, !json);
 	memd = run(s, MEMD, !json);

@@ -1,7 +1,7 @@
 /*
  * bench-pageout [--json]: what a page costs that goes out and comes back. A guest and a plain
  * process each walk 64 MiB of the same content at the same pace, and this program pages both out,
- * region by region, as memd does, to the same zram. Both take the time of each access that is not
+ * region by region, as memd does, to the same zram, in turn. Both take the time of each access that is not
  * at once (more than 1.5 us), and the guest verifies every byte.
  */
 #include <inttypes.h>
@@ -14,15 +14,15 @@
 #include "memd/base/clock.h"
 #include "memd/base/fd.h"
 #include "memd/sample.h"
-#include "tests/bench/host-run.h"
+#include "tests/guest/host-run.h"
 #include "tests/guest/memd-guest/page-content.h"
 #include "tests/guest/vmm-run.h"
 
 #define AREA_MIB   64
 #define RAM_MIB	   96
-#define PACE_PER_S 20000
-#define RUN_S	   20
-#define ROUND_US   (500 * US_PER_MS)
+#define PACE_PER_S 5000 /* few come back while others still go out */
+#define RUN_S	   30
+#define ROUND_US   (1000 * US_PER_MS)
 #define SLOW_NS	   1500
 #define BUCKET_NS  100
 #define N_BUCKETS  4096
@@ -111,14 +111,14 @@ static uint64_t page_out(const struct sample_process *process, uint64_t *pages)
 	struct kernel_sample before, after;
 
 	if (kernel_sample_read(process, &before) < 0)
-		bench_fail("the guest is gone");
+		host_run_fail("the guest is gone");
 	begin_us = clock_monotonic_us();
 	for (uint32_t i = 0; i < process->n_regions; i++)
 		(void)fd_process_madvise(process->pidfd, sample_region_address(process, i),
 			CHUNK_BYTES, MADV_PAGEOUT);
 	spent_us = clock_monotonic_us() - begin_us;
 	if (kernel_sample_read(process, &after) < 0)
-		bench_fail("the guest is gone");
+		host_run_fail("the guest is gone");
 	/* What came back meanwhile went out, too: a few of a hundred. */
 	if (after.ram_swapped_pages > before.ram_swapped_pages)
 		*pages += after.ram_swapped_pages - before.ram_swapped_pages;
@@ -133,7 +133,7 @@ static struct sample_process *watch(pid_t pid, const struct vmm_range *ranges, u
 	struct sample_process *p;
 
 	if (pidfd < 0 || sample_process_new(pid, pidfd, ranges, n, &p) < 0)
-		bench_fail("cannot watch process %d", (int)pid);
+		host_run_fail("cannot watch process %d", (int)pid);
 	return p;
 }
 
@@ -158,7 +158,7 @@ int main(int argc, char *argv[])
 {
 	bool json = argc > 1 && strcmp(argv[1], "--json") == 0;
 	const struct vmm_run_options options = {
-		.cmdline = "common_mib=0 unique_mib=64 sweep_pages_per_s=0 verify_per_s=20000 "
+		.cmdline = "common_mib=0 unique_mib=64 sweep_pages_per_s=0 verify_per_s=5000 "
 			   "time_faults=1 seed=1",
 		.memory_bytes = RAM_MIB * MIB,
 		.n_vcpus = 1,
@@ -173,16 +173,16 @@ int main(int argc, char *argv[])
 	pid_t pid;
 
 	if ((argc > 1 && !json) || plain == MAP_FAILED)
-		bench_fail("bench-pageout [--json]");
+		host_run_fail("bench-pageout [--json]");
 	if (zram_swap_init_before(&swap, GIB, 30000) < 0)
-		bench_fail("no zram; run it as root");
+		host_run_fail("no zram; run it as root");
 	if (vmm_run_start(&options, &v) < 0)
-		bench_fail("the guest does not start");
+		host_run_fail("the guest does not start");
 	pid = fork();
 	if (pid == 0)
 		run_plain(plain);
 	if (!vmm_run_wait_text(v, "phase=run", 60000))
-		bench_fail("the guest does not run");
+		host_run_fail("the guest does not run");
 	while (!__atomic_load_n(&plain->ready, __ATOMIC_ACQUIRE))
 		clock_sleep_us(1000);
 	range.hva = plain->hva;
@@ -202,7 +202,7 @@ int main(int argc, char *argv[])
 	sample_process_unref(guest);
 	sample_process_unref(other);
 	if (vmm_run_value(v, "corrupt", 1) || plain->n_wrong)
-		bench_fail("wrong bytes");
+		host_run_fail("wrong bytes");
 	vmm_run_free(TAKE_PTR(v)); /* before the swap goes, so that nothing is read back */
 	zram_swap_done(&swap);
 	return 0;

@@ -18,7 +18,7 @@
 #include <string.h>
 
 #include "memd/base/clock.h"
-#include "tests/bench/host-run.h"
+#include "tests/guest/host-run.h"
 
 #define RAM_MIB	   512
 #define FILLED_MIB 384
@@ -147,7 +147,7 @@ int main(int argc, char *argv[])
 	struct host_run h;
 
 	if (argc > 1 && !json && !verbose)
-		bench_fail("bench-wss [--json | --verbose]");
+		host_run_fail("bench-wss [--json | --verbose]");
 	host_run_start(&h, "HostMemoryBudget=4G", 2 * GIB);
 	for (size_t i = 0; i < ARRAY_SIZE(workloads); i++)
 		start(&h, &workloads[i]);
@@ -178,7 +178,7 @@ int main(int argc, char *argv[])
 		puts("}");
 	for (size_t i = 0; i < ARRAY_SIZE(workloads); i++)
 		if (host_run_value(workloads[i].guest, "corrupt"))
-			bench_fail("guest %s found wrong bytes", workloads[i].name);
+			host_run_fail("guest %s found wrong bytes", workloads[i].name);
 	host_run_end(&h);
 	return 0;
 }

@@ -20,7 +20,7 @@
  *   seconds               then the last line, and power off (default 0: for ever)
  *   final_verify          1: everything once more before the last line
  *   report_ms             interval of the report line (default 1000)
- * and those of scratch.h, balloon.h, disk.h and smp.h, stopwatch.h.
+ * and those of scratch.h, balloon.h, disk.h, smp.h and stopwatch.h.
  */
 #pragma once
 

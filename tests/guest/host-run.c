@@ -1,5 +1,5 @@
 /* See host-run.h. */
-#include "tests/bench/host-run.h"
+#include "tests/guest/host-run.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -15,7 +15,7 @@
 #define SWAP_PRIORITY 30000
 #define CONSOLE_MAX   (8 * MIB)
 
-void bench_fail(const char *format, ...)
+void host_run_fail(const char *format, ...)
 {
 	va_list ap;
 
@@ -31,7 +31,7 @@ static void write_config(const struct host_run *h, const char *settings)
 	FILE *f = fopen(h->config_path, "we");
 
 	if (!f)
-		bench_fail("cannot write %s: %m", h->config_path);
+		host_run_fail("cannot write %s: %m", h->config_path);
 	fprintf(f, "[Host]\nVmmPath=%s\nPoolPath=%s\nCgroupName=memd-bench-%d\n%s\n", h->vmm,
 		h->pool, (int)getpid(), settings);
 	fclose(f);
@@ -40,7 +40,7 @@ static void write_config(const struct host_run *h, const char *settings)
 static void find(const char *relative, char *ret, size_t size)
 {
 	if (service_run_build_path(relative, ret, size) < 0)
-		bench_fail("there is no %s in this build", relative);
+		host_run_fail("there is no %s in this build", relative);
 }
 
 void host_run_start(struct host_run *h, const char *settings, uint64_t swap_bytes)
@@ -50,10 +50,10 @@ void host_run_start(struct host_run *h, const char *settings, uint64_t swap_byte
 
 	*h = (struct host_run){.swap = ZRAM_SWAP_NONE};
 	if (getuid() != 0)
-		bench_fail("run it as root: it sets up zram and cgroups");
+		host_run_fail("run it as root: it sets up zram and cgroups");
 	snprintf(h->directory, sizeof(h->directory), "/tmp/memd-bench-XXXXXX");
 	if (!mkdtemp(h->directory))
-		bench_fail("cannot make a directory: %m");
+		host_run_fail("cannot make a directory: %m");
 	snprintf(h->config_path, sizeof(h->config_path), "%s/memd.conf", h->directory);
 	snprintf(h->guests_dir, sizeof(h->guests_dir), "%s/guests.d", h->directory);
 	snprintf(h->runtime_dir, sizeof(h->runtime_dir), "%s/run", h->directory);
@@ -62,10 +62,10 @@ void host_run_start(struct host_run *h, const char *settings, uint64_t swap_byte
 	find("dedup/memd-pool", h->pool, sizeof(h->pool));
 	write_config(h, settings);
 	if (mkdir(h->guests_dir, 0700) < 0)
-		bench_fail("cannot make %s: %m", h->guests_dir);
+		host_run_fail("cannot make %s: %m", h->guests_dir);
 	r = swap_bytes ? zram_swap_init_before(&h->swap, swap_bytes, SWAP_PRIORITY) : 0;
 	if (r < 0)
-		bench_fail("no zram: %s", strerror(-r));
+		host_run_fail("no zram: %s", strerror(-r));
 	h->options = (struct manager_options){
 		.config_path = h->config_path,
 		.guests_dir = h->guests_dir,
@@ -74,13 +74,13 @@ void host_run_start(struct host_run *h, const char *settings, uint64_t swap_byte
 	};
 	log_set_max_level(LOG_LEVEL_WARNING);
 	if (manager_new(&h->options, &h->m, &e) < 0)
-		bench_fail("%s", e.text);
+		host_run_fail("%s", e.text);
 }
 
 static void turn(struct host_run *h)
 {
 	if (sd_event_run(h->m->event, STEP_US) < 0)
-		bench_fail("the loop ended");
+		host_run_fail("the loop ended");
 }
 
 void host_run_stop_guest(struct host_run *h, struct guest *g)
@@ -148,11 +148,11 @@ struct guest *host_run_guest(struct host_run *h, const char *name, uint64_t memo
 	snprintf(line, sizeof(line), "%s", command_line);
 	if (manager_start_guest(h->m, name, settings, ARRAY_SIZE(settings), on_answer, &answer, &g,
 		    &refusal) < 0)
-		bench_fail("%s", refusal.error.text);
+		host_run_fail("%s", refusal.error.text);
 	while (!answer.came && clock_monotonic_us() < end_us)
 		turn(h);
 	if (!answer.came || answer.result < 0)
-		bench_fail("guest %s did not start: %s", name, answer.text);
+		host_run_fail("guest %s did not start: %s", name, answer.text);
 	return g;
 }
 
@@ -202,7 +202,7 @@ void host_run_until_value(
 
 	while (host_run_value(g, name) < least) {
 		if (clock_monotonic_us() > end_us)
-			bench_fail("guest %s: no %s=%" PRIu64 " in time", g->name, name, least);
+			host_run_fail("guest %s: no %s=%" PRIu64 " in time", g->name, name, least);
 		host_run_for(h, 5 * STEP_US);
 	}
 }
@@ -213,7 +213,7 @@ void host_run_until_text(struct host_run *h, struct guest *g, const char *text, 
 
 	while (!host_run_has_text(g, text)) {
 		if (clock_monotonic_us() > end_us)
-			bench_fail("guest %s: no \"%s\" in time", g->name, text);
+			host_run_fail("guest %s: no \"%s\" in time", g->name, text);
 		host_run_for(h, 5 * STEP_US);
 	}
 }

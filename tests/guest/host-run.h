@@ -1,7 +1,7 @@
 /*
- * A whole memd in a benchmark's own process: the manager with its loop, tick and workers, without a
- * bus, in a directory of its own, with guests of the freestanding kind. Ends the benchmark with a
- * message when something does not work: there would be nothing to measure.
+ * A whole memd in the process of a test or benchmark: the manager with its loop, tick and workers,
+ * without a bus, in a directory of its own, with guests of the freestanding kind. Ends the process
+ * with a message when something of that does not work: there would be nothing to measure.
  */
 #pragma once
 
@@ -21,7 +21,7 @@ struct host_run {
 };
 
 /* Says why on stderr and exits with 1. */
-void bench_fail(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
+void host_run_fail(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
 
 /*
  * settings: lines of memd.conf after a [Host] section that sets the programs and a cgroup of our
