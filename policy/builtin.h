@@ -3,4 +3,8 @@
 
 #include "memd/policy.h"
 
+extern const struct memd_policy policy_esx;
 extern const struct memd_policy policy_proportional;
+extern const struct memd_policy policy_pressure;
+extern const struct memd_policy policy_balanced;
+extern const struct memd_policy policy_static;

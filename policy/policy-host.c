@@ -13,6 +13,7 @@
 #include "memd/base/overflow.h"
 #include "memd/base/text.h"
 #include "policy/builtin.h"
+#include "policy/by-guest.h"
 #include "policy/filters.h"
 
 struct policy_host {
@@ -26,9 +27,16 @@ struct policy_host {
 	struct memd_proposal *proposals;
 	struct memd_proposal **proposal_list;
 	struct filter_guest *filtered;
+	struct by_guest memories; /* the filters': struct filter_memory */
 };
 
-static const struct memd_policy *const builtin[] = {&policy_proportional};
+static const struct memd_policy *const builtin[] = {
+	&policy_esx,
+	&policy_proportional,
+	&policy_pressure,
+	&policy_balanced,
+	&policy_static,
+};
 
 const struct memd_policy *policy_find_builtin(const char *name)
 {
@@ -40,7 +48,7 @@ const struct memd_policy *policy_find_builtin(const char *name)
 
 const char *policy_builtin_names(void)
 {
-	return "proportional";
+	return "esx, proportional, pressure, balanced, static";
 }
 
 /* A policy that does not ask for anything else to be said gets a log that goes nowhere. */
@@ -89,6 +97,7 @@ int policy_host_new(const struct memd_policy *policy, const struct policy_settin
 	if (!h)
 		return -ENOMEM;
 	h->policy = policy;
+	h->memories.record_bytes = sizeof(struct filter_memory);
 	h->calls = (struct memd_host_calls){.size = sizeof(h->calls), .log = log_nothing};
 	if (calls) {
 		h->calls.log = calls->log;
@@ -120,6 +129,7 @@ void policy_host_free(struct policy_host *h)
 	free(h->proposals);
 	free(h->proposal_list);
 	free(h->filtered);
+	by_guest_done(&h->memories);
 	free(h);
 }
 
@@ -174,13 +184,16 @@ static void propose_present(const struct policy_guest *g, struct memd_proposal *
 static void build_filtered(struct policy_host *h, const struct policy_guest *g, size_t i)
 {
 	h->filtered[i] = (struct filter_guest){
+		.shares = g->view.shares,
 		.configured_bytes = g->view.configured_bytes,
 		.min_bytes = g->view.min_bytes,
 		.max_bytes = g->view.max_bytes,
+		.critical_bytes = g->view.critical_bytes,
 		.previous_bytes = g->view.target_bytes,
 		.resident_bytes = g->view.resident_bytes,
 		.fixed_bytes = g->fixed_bytes,
 		.fixed = g->view.flags & MEMD_GUEST_TARGET_FIXED,
+		.distress = g->view.flags & MEMD_GUEST_DISTRESS,
 		.target_bytes = h->proposals[i].target_bytes,
 	};
 }
@@ -200,6 +213,13 @@ static void decide(struct policy_host *h, size_t i, struct policy_decision *ret)
 	snprintf(ret->reason, sizeof(ret->reason), "%s%s%s%s",
 		p->reason[0] ? p->reason : "no reason given", clamps[0] ? " (" : "", clamps,
 		clamps[0] ? ")" : "");
+}
+
+static uint64_t id_of(const void *guests, size_t i)
+{
+	const struct policy_guest *g = guests;
+
+	return g[i].view.id;
 }
 
 static bool ids_ascend(const struct policy_guest *guests, size_t n)
@@ -228,6 +248,14 @@ int policy_host_evaluate(struct policy_host *h, const struct memd_host_view *hos
 	const struct policy_guest *guests, size_t n, struct policy_decision *decisions,
 	struct error *e)
 {
+	struct filter_host limits = {
+		.now_us = host->now_us,
+		.tick_us = host->tick_us,
+		.budget_bytes = host->budget_bytes,
+		.available_bytes = u64_sub_or_zero(host->budget_bytes, host->overhead_bytes),
+		.urgent = host->state >= MEMD_HOST_HARD,
+	};
+	struct filter_memory *memories;
 	int r, failed;
 
 	if (n > UINT32_MAX || !ids_ascend(guests, n))
@@ -235,6 +263,9 @@ int policy_host_evaluate(struct policy_host *h, const struct memd_host_view *hos
 	r = make_room(h, n);
 	if (r < 0)
 		return r;
+	memories = by_guest_match(&h->memories, n, id_of, guests);
+	if (!memories && n > 0)
+		return -ENOMEM;
 	failed = propose(h, host, guests, n);
 	if (failed == -EINPROGRESS)
 		return POLICY_PENDING;
@@ -245,8 +276,7 @@ int policy_host_evaluate(struct policy_host *h, const struct memd_host_view *hos
 		if (failed < 0)
 			h->filtered[i].clamps = POLICY_CLAMP_IGNORED;
 	}
-	filters_apply(h->filtered, n, u64_sub_or_zero(host->budget_bytes, host->overhead_bytes),
-		host->tick_us);
+	filters_apply(h->filtered, memories, n, &limits);
 	for (size_t i = 0; i < n; i++)
 		decide(h, i, &decisions[i]);
 	if (failed < 0) {
@@ -270,6 +300,9 @@ char *policy_clamps_format(uint32_t clamps, char *buffer, size_t size)
 		{POLICY_CLAMP_STEP, "step"},
 		{POLICY_CLAMP_DEAD_BAND, "dead band"},
 		{POLICY_CLAMP_ROOM, "waits for room"},
+		{POLICY_CLAMP_RATE, "rate"},
+		{POLICY_CLAMP_SETTLE, "settles"},
+		{POLICY_CLAMP_DISTRESS, "distress"},
 	};
 	size_t used = 0;
 

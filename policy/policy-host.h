@@ -11,6 +11,7 @@
 #include "memd/base/cleanup.h"
 #include "memd/base/error.h"
 #include "memd/policy.h"
+#include "policy/host-state.h"
 
 /* The built-in policy of that name, or NULL. */
 const struct memd_policy *policy_find_builtin(const char *name);
@@ -52,6 +53,9 @@ enum policy_clamp {
 	POLICY_CLAMP_STEP = 1 << 4, /* falls slower than proposed */
 	POLICY_CLAMP_DEAD_BAND = 1 << 5, /* too small a change to act on */
 	POLICY_CLAMP_ROOM = 1 << 6, /* a raise waits until others have given */
+	POLICY_CLAMP_RATE = 1 << 7, /* all guests together give only so much at a time */
+	POLICY_CLAMP_SETTLE = 1 << 8, /* it was raised a moment ago */
+	POLICY_CLAMP_DISTRESS = 1 << 9, /* out of memory: may have its most */
 };
 
 #define POLICY_REASON_MAX (MEMD_REASON_MAX + 96)
@@ -83,13 +87,3 @@ int policy_host_evaluate(struct policy_host *h, const struct memd_host_view *hos
  * buffer.
  */
 char *policy_clamps_format(uint32_t clamps, char *buffer, size_t size);
-
-/*
- * The next host state from the free part of the budget: below 4, 2, 1 % it falls to soft, hard, low
- * at once; it rises again only when 6, 4, 2 % are free (Waldspurger 2002, 6.3). used may exceed
- * budget.
- */
-enum memd_host_state host_state_next(
-	enum memd_host_state now, uint64_t budget_bytes, uint64_t used_bytes);
-/* "high", "soft", "hard", "low". */
-const char *host_state_name(enum memd_host_state state);

@@ -290,14 +290,14 @@ static void refuses_guests_out_of_order(void **state)
 
 static void names_every_clamp(void **state)
 {
-	char text[96], small[8];
+	char text[128], small[8];
 
 	assert_string_equal(policy_clamps_format(0, text, sizeof(text)), "");
 	assert_string_equal(
 		policy_clamps_format(POLICY_CLAMP_FLOOR | POLICY_CLAMP_STEP, text, sizeof(text)),
 		"floor, step");
 	policy_clamps_format(UINT32_MAX, text, sizeof(text));
-	assert_non_null(strstr(text, "waits for room")); /* the last: all fit */
+	assert_non_null(strstr(text, "distress")); /* the last: all fit */
 	policy_clamps_format(UINT32_MAX, small, sizeof(small));
 	assert_string_equal(small, "proposa");
 }
@@ -331,9 +331,21 @@ static void crosses_several_states_at_once(void **state)
 	assert_int_equal(next(MEMD_HOST_LOW, 59), MEMD_HOST_SOFT);
 	assert_int_equal(host_state_next(MEMD_HOST_HIGH, 1000, 5000), MEMD_HOST_LOW);
 	assert_int_equal(host_state_next(MEMD_HOST_HIGH, 0, 0), MEMD_HOST_LOW);
-	/* no overflow: 4 % of the largest budget */
-	assert_int_equal(
-		host_state_next(MEMD_HOST_HIGH, UINT64_MAX, UINT64_MAX / 100 * 97), MEMD_HOST_SOFT);
+	/* no overflow: 1 % of the largest budget should be free, four sixths of that are soft */
+	assert_int_equal(host_state_next(MEMD_HOST_HIGH, UINT64_MAX, UINT64_MAX / 1000 * 993),
+		MEMD_HOST_HIGH);
+	assert_int_equal(host_state_next(MEMD_HOST_HIGH, UINT64_MAX, UINT64_MAX / 1000 * 994),
+		MEMD_HOST_SOFT);
+}
+
+static void large_budgets_keep_a_smaller_part_free(void **state)
+{
+	assert_int_equal(host_min_free_bytes(0), 0);
+	assert_int_equal(host_min_free_bytes(GIB) / MIB, 61); /* 6 % */
+	assert_int_equal(host_min_free_bytes(4 * GIB) / MIB, 245);
+	assert_int_equal(host_min_free_bytes(12 * GIB) / MIB, 573); /* and 4 % of 8 GiB */
+	assert_int_equal(host_min_free_bytes(28 * GIB) / MIB, 901); /* and 2 % of 16 */
+	assert_int_equal(host_min_free_bytes(128 * GIB) / MIB, 1925); /* and 1 % of 100 */
 }
 
 static void is_stable_at_any_figure(void **state)
@@ -365,6 +377,7 @@ int main(void)
 		cmocka_unit_test(names_every_clamp),
 		cmocka_unit_test(falls_at_4_2_1_and_rises_at_6_4_2),
 		cmocka_unit_test(crosses_several_states_at_once),
+		cmocka_unit_test(large_budgets_keep_a_smaller_part_free),
 		cmocka_unit_test(is_stable_at_any_figure),
 	};
 

@@ -105,6 +105,15 @@ static uint64_t sum_of_targets(const struct world *w)
 	return sum;
 }
 
+static uint64_t sum_of_proposals(const struct world *w)
+{
+	uint64_t sum = 0;
+
+	for (size_t i = 0; i < w->n; i++)
+		sum += w->decisions[i].proposed_bytes;
+	return sum;
+}
+
 static uint64_t available_of(const struct world *w)
 {
 	return u64_sub_or_zero(w->host.budget_bytes, w->host.overhead_bytes);
@@ -120,8 +129,8 @@ static void gives_everyone_his_most_when_all_fits(void **state)
 	w.host.budget_bytes = 868 * MIB;
 	w.host.overhead_bytes = 100 * MIB;
 	evaluate(&w);
-	assert_int_equal(w.decisions[0].target_bytes, 256 * MIB);
-	assert_int_equal(w.decisions[1].target_bytes, 512 * MIB);
+	assert_int_equal(w.decisions[0].proposed_bytes, 256 * MIB);
+	assert_int_equal(w.decisions[1].proposed_bytes, 512 * MIB);
 	assert_non_null(strstr(w.decisions[0].reason, "768 MiB"));
 	world_done(&w);
 }
@@ -137,9 +146,9 @@ static void parts_by_shares_when_all_want_more(void **state)
 	w.host.budget_bytes = 1000 * MIB;
 	w.host.overhead_bytes = 200 * MIB;
 	evaluate(&w);
-	assert_in_range(w.decisions[0].target_bytes, 200 * MIB - 2, 200 * MIB);
-	assert_in_range(w.decisions[1].target_bytes, 400 * MIB - 2, 400 * MIB);
-	assert_in_range(w.decisions[2].target_bytes, 200 * MIB - 2, 200 * MIB);
+	assert_in_range(w.decisions[0].proposed_bytes, 200 * MIB - 2, 200 * MIB);
+	assert_in_range(w.decisions[1].proposed_bytes, 400 * MIB - 2, 400 * MIB);
+	assert_in_range(w.decisions[2].proposed_bytes, 200 * MIB - 2, 200 * MIB);
 	assert_non_null(strstr(w.decisions[1].reason, "2000 of 4000 shares of 800 MiB"));
 	world_done(&w);
 }
@@ -153,8 +162,8 @@ static void lets_what_one_does_not_need_go_to_others(void **state)
 	w.guests[1] = guest(2, 1000, 64, 1024, 1000);
 	w.host.budget_bytes = 800 * MIB;
 	evaluate(&w);
-	assert_int_equal(w.decisions[0].target_bytes, 90 * MIB);
-	assert_in_range(w.decisions[1].target_bytes, 710 * MIB - 2, 710 * MIB);
+	assert_int_equal(w.decisions[0].proposed_bytes, 90 * MIB);
+	assert_in_range(w.decisions[1].proposed_bytes, 710 * MIB - 2, 710 * MIB);
 	assert_non_null(strstr(w.decisions[0].reason, "whole demand"));
 	world_done(&w);
 }
@@ -170,7 +179,7 @@ static void counts_what_is_swapped_or_shared_as_demand(void **state)
 	w.guests[1] = guest(2, 1000, 64, 1024, 1000);
 	w.host.budget_bytes = 800 * MIB;
 	evaluate(&w);
-	assert_int_equal(w.decisions[0].target_bytes, 180 * MIB);
+	assert_int_equal(w.decisions[0].proposed_bytes, 180 * MIB);
 	world_done(&w);
 }
 
@@ -184,9 +193,9 @@ static void hands_out_what_is_spare_by_shares(void **state)
 	w.guests[2] = guest(3, 9000, 64, 100, 96); /* its most is 100 */
 	w.host.budget_bytes = 1040 * MIB; /* 400 MiB spare, by 1 : 3 */
 	evaluate(&w);
-	assert_in_range(w.decisions[0].target_bytes, 280 * MIB - 2, 280 * MIB);
-	assert_in_range(w.decisions[1].target_bytes, 660 * MIB - 2, 660 * MIB);
-	assert_int_equal(w.decisions[2].target_bytes, 100 * MIB);
+	assert_in_range(w.decisions[0].proposed_bytes, 280 * MIB - 2, 280 * MIB);
+	assert_in_range(w.decisions[1].proposed_bytes, 660 * MIB - 2, 660 * MIB);
+	assert_int_equal(w.decisions[2].proposed_bytes, 100 * MIB);
 	assert_non_null(strstr(w.decisions[0].reason, "400 MiB spare"));
 	world_done(&w);
 }
@@ -200,17 +209,17 @@ static void keeps_floors_even_when_they_do_not_fit(void **state)
 	w.guests[1] = guest(2, 1000, 300, 1024, 1000);
 	w.host.budget_bytes = 600 * MIB;
 	evaluate(&w); /* they just fit */
-	assert_int_equal(w.decisions[0].target_bytes, 300 * MIB);
-	assert_int_equal(w.decisions[1].target_bytes, 300 * MIB);
+	assert_int_equal(w.decisions[0].proposed_bytes, 300 * MIB);
+	assert_int_equal(w.decisions[1].proposed_bytes, 300 * MIB);
 	assert_null(strstr(w.decisions[0].reason, "do not fit"));
 	w.host.budget_bytes--;
 	evaluate(&w);
-	assert_int_equal(w.decisions[0].target_bytes, 300 * MIB);
-	assert_int_equal(w.decisions[1].target_bytes, 300 * MIB);
+	assert_int_equal(w.decisions[0].proposed_bytes, 300 * MIB);
+	assert_int_equal(w.decisions[1].proposed_bytes, 300 * MIB);
 	assert_non_null(strstr(w.decisions[0].reason, "do not fit in 600 MiB"));
 	w.host.overhead_bytes = UINT64_MAX; /* more than the budget: nothing is available */
 	evaluate(&w);
-	assert_int_equal(w.decisions[0].target_bytes, 300 * MIB);
+	assert_int_equal(w.decisions[0].proposed_bytes, 300 * MIB);
 	world_done(&w);
 }
 
@@ -225,8 +234,8 @@ static void leaves_the_others_the_rest_of_a_fixed_guest(void **state)
 	w.guests[1] = guest(2, 1000, 64, 1024, 1000);
 	w.host.budget_bytes = 800 * MIB;
 	evaluate(&w);
-	assert_int_equal(w.decisions[0].target_bytes, 600 * MIB);
-	assert_in_range(w.decisions[1].target_bytes, 200 * MIB - 2, 200 * MIB);
+	assert_int_equal(w.decisions[0].proposed_bytes, 600 * MIB);
+	assert_in_range(w.decisions[1].proposed_bytes, 200 * MIB - 2, 200 * MIB);
 	world_done(&w);
 }
 
@@ -251,7 +260,7 @@ static void endures_the_largest_figures(void **state)
 	evaluate(&w);
 	/* 2^32 shares are 4096 times what the configuration allows, and so is the rounding */
 	for (size_t i = 0; i < w.n; i++)
-		assert_in_range(w.decisions[i].target_bytes, UINT64_MAX / 50 - 2 * 4096,
+		assert_in_range(w.decisions[i].proposed_bytes, UINT64_MAX / 50 - 2 * 4096,
 			UINT64_MAX / 50 + 1);
 	world_done(&w);
 }
@@ -312,7 +321,7 @@ static void check_bounds(const struct world *w)
 	for (size_t i = 0; i < w->n; i++) {
 		const struct memd_guest_view *g = &w->guests[i].view;
 
-		assert_in_range(w->decisions[i].target_bytes, g->min_bytes, g->max_bytes);
+		assert_in_range(w->decisions[i].proposed_bytes, g->min_bytes, g->max_bytes);
 	}
 }
 
@@ -322,7 +331,7 @@ static void check_bounds(const struct world *w)
  */
 static void check_sum(const struct world *w, const struct result *r)
 {
-	uint64_t sum = sum_of_targets(w), most = u64_min(available_of(w), r->sum_max);
+	uint64_t sum = sum_of_proposals(w), most = u64_min(available_of(w), r->sum_max);
 
 	assert_true(sum <= most);
 	assert_true(sum + 2 * w->n >= most);
@@ -337,13 +346,13 @@ static void check_shares(const struct world *w)
 {
 	for (size_t i = 0; i < w->n; i++) {
 		const struct memd_guest_view *a = &w->guests[i].view;
-		uint64_t target_a = w->decisions[i].target_bytes;
+		uint64_t target_a = w->decisions[i].proposed_bytes;
 
 		if (target_a == demand_of(a))
 			continue; /* its part would be more, but it has no use for it */
 		for (size_t j = 0; j < w->n; j++) {
 			const struct memd_guest_view *b = &w->guests[j].view;
-			uint64_t target_b = w->decisions[j].target_bytes;
+			uint64_t target_b = w->decisions[j].proposed_bytes;
 
 			if (target_b == b->min_bytes)
 				continue;

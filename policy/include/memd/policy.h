@@ -35,6 +35,8 @@ enum memd_host_state {
 #define MEMD_GUEST_PAUSED        (UINT32_C(1) << 3)
 #define MEMD_GUEST_TARGET_FIXED  (UINT32_C(1) << 4) /* by the operator: proposals are ignored */
 #define MEMD_GUEST_WORKING_SET_VALID (UINT32_C(1) << 5) /* working_set_* hold an estimate */
+#define MEMD_GUEST_DISTRESS      (UINT32_C(1) << 6) /* ran out of memory: gets its balloon back */
+#define MEMD_GUEST_DISTRUSTED    (UINT32_C(1) << 7) /* its claims contradict what was sampled */
 
 struct memd_guest_view {
 	size_t size;
