@@ -67,6 +67,11 @@ struct config_policy {
 	size_t n_pairs;
 };
 
+enum config_ladder {
+	CONFIG_LADDER_MEASURED, /* what costs less goes first */
+	CONFIG_LADDER_FIXED, /* sharing, balloon, paging */
+};
+
 struct host_config {
 	/* [Host] */
 	struct config_size budget; /* of MemTotal */
@@ -93,6 +98,7 @@ struct host_config {
 	uint32_t sample_width_bp; /* of an estimate, at 3 sigma, of the memory sampled */
 	uint32_t sample_max_stall_bp; /* of a guest's time */
 	uint32_t sample_max_cpu_bp; /* of one core, for each guest */
+	enum config_ladder ladder;
 	/* [Metrics] */
 	bool metrics_socket; /* RUNTIME/metrics.sock */
 	uint32_t metrics_http_port; /* on 127.0.0.1; 0: none */

@@ -18,6 +18,7 @@
 #define BUDGET_MAX (1024 * CONFIG_MEMORY_MAX)
 
 static const char *const cgroup_words[] = {"auto", "off", NULL};
+static const char *const ladder_words[] = {"measured", "fixed", NULL};
 static const char *const share_words[] = {"off", "zero-only", "share", NULL};
 
 static const char *const working_set_words[] = {
@@ -66,6 +67,7 @@ static const struct schema_key host_keys[] = {
 		.min = 1, .max = 1000),
 	KEY("Reclaim", "SampleMaxCpu", SCHEMA_PERCENT, sample_max_cpu_bp, "0.5%",
 		.min = 1, .max = 1000),
+	KEY("Reclaim", "Ladder", SCHEMA_WORD, ladder, "measured", .words = ladder_words),
 	KEY("Metrics", "Socket", SCHEMA_BOOL, metrics_socket, "yes"),
 	KEY("Metrics", "HttpPort", SCHEMA_U32, metrics_http_port, "0",
 		.min = 0, .max = UINT16_MAX),

@@ -168,6 +168,36 @@ static int method_start_guest(sd_bus_message *message, void *userdata, sd_bus_er
 	return 1;
 }
 
+static int method_forecast(sd_bus_message *message, void *userdata, sd_bus_error *error)
+{
+	struct bus *b = userdata;
+	struct config_pair settings[SETTINGS_MAX];
+	struct guest_config config = {0};
+	struct admission_forecast f;
+	struct refusal refusal = {0};
+	const char *name;
+	char reason[400];
+	size_t n;
+	int r;
+
+	r = sd_bus_message_read(message, "s", &name);
+	if (r >= 0)
+		r = read_pairs(message, settings, &n);
+	if (r < 0)
+		return r;
+	refusal.kind = REFUSAL_BAD_SETTING;
+	r = guest_name_valid(name, &refusal.error)
+		    ? manager_read_settings(b->manager, name, settings, n, &config, &refusal)
+		    : -EINVAL;
+	if (r == 0)
+		admit_forecast(b->manager, &config, &f, reason, sizeof(reason));
+	guest_config_done(&config);
+	if (r < 0)
+		return bus_refuse(message, r, &refusal);
+	return sd_bus_reply_method_return(
+		message, "tttts", f.n, f.n_now, f.n_comfortable, f.n_backed, reason);
+}
+
 static int refuse_unknown(sd_bus_message *message, const char *name)
 {
 	struct refusal refusal = {.kind = REFUSAL_NO_SUCH_GUEST};
@@ -280,6 +310,10 @@ static const sd_bus_vtable manager_methods[] = {
 	SD_BUS_VTABLE_START(0),
 	SD_BUS_METHOD_WITH_ARGS("StartGuest", SD_BUS_ARGS("s", name, "a{ss}", settings),
 		SD_BUS_RESULT("o", guest), method_start_guest, 0),
+	SD_BUS_METHOD_WITH_ARGS("ForecastGuests", SD_BUS_ARGS("s", template, "a{ss}", settings),
+		SD_BUS_RESULT(
+			"t", fit, "t", fit_now, "t", fit_comfortably, "t", fit_backed, "s", reason),
+		method_forecast, 0),
 	SD_BUS_METHOD_WITH_ARGS("StopGuest", SD_BUS_ARGS("s", name, "b", force), SD_BUS_NO_RESULT,
 		method_stop_guest, 0),
 	SD_BUS_METHOD_WITH_ARGS("ListGuests", SD_BUS_NO_ARGS,

@@ -54,6 +54,10 @@ static struct policy_guest policy_input(struct guest *g)
 		view.flags |= MEMD_GUEST_TARGET_FIXED;
 	if (g->wss.figures.valid)
 		view.flags |= MEMD_GUEST_WORKING_SET_VALID;
+	if (judge_in_distress(g))
+		view.flags |= MEMD_GUEST_DISTRESS;
+	if (g->judge.claims.distrusted)
+		view.flags |= MEMD_GUEST_DISTRUSTED;
 	return (struct policy_guest){.view = view, .fixed_bytes = g->fixed_bytes};
 }
 

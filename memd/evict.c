@@ -15,8 +15,6 @@
 /* One page-out job: at most so much, and so long, since others wait for the pager too. */
 #define PAGE_OUT_MAX_REGIONS 32
 #define PAGE_OUT_MAX_US	     (100 * US_PER_MS)
-/* How long a balloon and sharing may try before the host pages out. */
-#define PATIENCE_US	     (5 * US_PER_S)
 /* Fewer than this over the target is left: a page-out takes whole regions. */
 #define OVER_MIN_BYTES	     CHUNK_BYTES
 
@@ -47,6 +45,8 @@ static void page_out_done(struct job *j)
 	struct guest *g = find_by_id(m, p->guest_id);
 
 	if (g && g->pageout == p) {
+		uint64_t out_pages = g->reclaim.out_pages_total;
+
 		for (uint32_t i = 0; i < p->n_regions; i++) {
 			reclaim_finish(&g->reclaim, p->regions[i].number,
 				i < p->n_done ? &p->regions[i].after : NULL, p->done_us);
@@ -55,6 +55,8 @@ static void page_out_done(struct job *j)
 				wss_forget(
 					&g->wss, p->regions[i].number * CHUNK_PAGES, CHUNK_PAGES);
 		}
+		judge_paged_out(
+			g, g->reclaim.out_pages_total - out_pages, p->done_us - p->begun_us);
 		g->pageout = NULL;
 		if (p->result < 0 && p->result != -ESRCH)
 			log_warning(
@@ -68,7 +70,8 @@ static bool scanned_first(const struct manager *m, struct guest *g, uint64_t now
 {
 	uint64_t passes = g->sample.after.scan_passes;
 
-	if (m->config.share_mode == CONFIG_SHARE_OFF || now_us < g->scanned_until_us)
+	if (m->config.share_mode == CONFIG_SHARE_OFF || now_us < g->scanned_until_us ||
+		!ladder_before(&g->judge.ladder, LADDER_SHARE, LADDER_PAGE_OUT))
 		return true;
 	if (g->scan_wait_until_us == 0) {
 		g->scan_wait_until_us = now_us + SCAN_WAIT_US;
@@ -174,7 +177,7 @@ void evict_act(struct manager *m, struct guest *g, uint64_t now_us)
 		g->over_since_us = now_us;
 	if (short_now)
 		evict_begin(m, g, over, RECLAIM_URGENT);
-	else if (now_us - g->over_since_us < PATIENCE_US)
+	else if (now_us - g->over_since_us < judge_page_out_wait_us(g))
 		return;
 	else if (g->fixed_bytes)
 		evict_begin(m, g, over, RECLAIM_AHEAD);

@@ -23,6 +23,7 @@
 #include "memd/base/cgroup.h"
 #include "memd/child.h"
 #include "memd/history.h"
+#include "memd/judge.h"
 #include "memd/ledger.h"
 #include "memd/pace.h"
 #include "memd/pool-group.h"
@@ -141,6 +142,7 @@ struct guest {
 	uint64_t paused_total_us; /* by memd for want of memory, in pauses that are over */
 	uint64_t paused_since_us; /* 0: it is not now */
 	uint64_t critical_bytes; /* with less it thrashed; 0: not seen */
+	struct judge judge; /* whether it is believed, and what its memory costs */
 
 	/* Decided by the tick. */
 	uint64_t target_bytes; /* 0: none yet */

@@ -22,10 +22,8 @@
 #include "memd/metrics-server.h"
 #include "memd/template.h"
 
-/* What a memd-vmm takes beside the guest's RAM, for admission: measured 3 to 6 MiB. */
-#define GUEST_OVERHEAD_BYTES (8 * MIB)
 /* memd decides for everybody: it may not wait behind the guests' vCPUs for its turn. */
-#define NICE_LEVEL	     (-10)
+#define NICE_LEVEL (-10)
 
 struct guest *manager_find_guest(const struct manager *m, const char *name)
 {
@@ -177,29 +175,7 @@ static void on_gone(struct guest *g)
 		sd_event_exit(m->event, 0);
 }
 
-/*
- * The floors of all guests, with what their memd-vmm take, have to fit into the budget: else they
- * could not be kept.
- */
-static int admit(struct manager *m, const struct guest_config *config, struct refusal *refusal)
-{
-	uint64_t reserved = 0, wanted = guest_config_min_bytes(config) + GUEST_OVERHEAD_BYTES;
-
-	for (size_t i = 0; i < m->n_guests; i++)
-		reserved += m->guests[i]->min_bytes + GUEST_OVERHEAD_BYTES;
-	if (wanted <= m->budget_bytes && reserved <= m->budget_bytes - wanted)
-		return 0;
-	return refusal_set(refusal, REFUSAL_BELOW_FLOOR, -ENOSPC,
-		"the guest's floor of %s (MemoryMin=, and %s for its memd-vmm) does not fit: "
-		"floors "
-		"of %zu guests take %s of the budget of %s; lower MemoryMin=, stop a guest or "
-		"raise "
-		"HostMemoryBudget=",
-		UNITS_BYTES(wanted), UNITS_BYTES(GUEST_OVERHEAD_BYTES), m->n_guests,
-		UNITS_BYTES(reserved), UNITS_BYTES(m->budget_bytes));
-}
-
-static int read_settings(struct manager *m, const char *name, const struct config_pair *settings,
+int manager_read_settings(struct manager *m, const char *name, const struct config_pair *settings,
 	size_t n_settings, struct guest_config *ret, struct refusal *refusal)
 {
 	_cleanup_free_ char *path = NULL;
@@ -267,9 +243,9 @@ int manager_start_guest(struct manager *m, const char *name, const struct config
 	if (manager_find_guest(m, name))
 		return refusal_set(refusal, REFUSAL_GUEST_EXISTS, -EEXIST,
 			"guest %s exists; `memctl stop %s` ends it", name, name);
-	r = read_settings(m, name, settings, n_settings, &config, refusal);
+	r = manager_read_settings(m, name, settings, n_settings, &config, refusal);
 	if (r == 0)
-		r = admit(m, &config, refusal);
+		r = admit_guest(m, &config, refusal);
 	if (r == 0) {
 		refusal->kind = REFUSAL_START_FAILED;
 		r = start_guest(m, name, &config, &g, refusal);

@@ -7,6 +7,7 @@
  *   sampling.c working sets and stalls
  *   evict.c    page-out
  *   wall.c     the cgroup and the budget between ticks
+ *   admit.c    who may start, and how many more could
  *   bus.c, bus-guest.c  what of it is seen on D-Bus
  */
 #pragma once
@@ -23,6 +24,7 @@
 #include "memd/pool-group.h"
 #include "memd/refusal.h"
 #include "memd/worker.h"
+#include "policy/admission.h"
 #include "policy/policy-host.h"
 
 struct bus;
@@ -186,6 +188,12 @@ struct guest *manager_find_guest(const struct manager *m, const char *name);
 int manager_start_guest(struct manager *m, const char *name, const struct config_pair *settings,
 	size_t n_settings, guest_done_fn done, void *context, struct guest **ret_guest,
 	struct refusal *refusal);
+/*
+ * The settings of a guest: its file, overridden by settings, checked. BAD_SETTING, NO_SUCH_GUEST.
+ * *ret is the caller's to end, also on failure.
+ */
+int manager_read_settings(struct manager *m, const char *name, const struct config_pair *settings,
+	size_t n_settings, struct guest_config *ret, struct refusal *refusal);
 /* The operator's target, 0 for automatic again. BELOW_FLOOR, ABOVE_CONFIGURED, NOT_RUNNING. */
 int manager_set_target(struct manager *m, struct guest *g, uint64_t bytes, struct refusal *refusal);
 /* Starts the memd-pool of the guest's group unless it runs. */
@@ -214,6 +222,13 @@ extern const struct policy_run_ops decide_ops;
 void decide_begin(struct manager *m, uint64_t now_us);
 /* Writes what is known of the policy into the figures. */
 void decide_show_policy(struct manager *m);
+
+/* admit.c */
+/* Whether a guest of that configuration may start. BELOW_FLOOR: the floors do not fit. */
+int admit_guest(struct manager *m, const struct guest_config *config, struct refusal *refusal);
+/* How many more would; a sentence of why not one more goes to reason. */
+void admit_forecast(struct manager *m, const struct guest_config *config,
+	struct admission_forecast *ret, char *reason, size_t reason_size);
 
 /* tick.c */
 int tick_start(struct manager *m);

@@ -24,10 +24,10 @@ static int page_out(const struct sample_process *process, struct pageout_region 
 void pageout_run(struct job *j)
 {
 	struct pageout *p = (struct pageout *)j;
-	uint64_t begin_us = clock_monotonic_us();
 
+	p->begun_us = clock_monotonic_us();
 	while (p->n_done < p->n_regions && !worker_stopping(p->worker) &&
-		clock_monotonic_us() - begin_us < p->time_limit_us) {
+		clock_monotonic_us() - p->begun_us < p->time_limit_us) {
 		p->result = page_out(p->process, &p->regions[p->n_done]);
 		if (p->result < 0)
 			break;

@@ -24,7 +24,7 @@ struct pageout {
 	/* filled by the run */
 	uint32_t n_done; /* the first n_done regions are out */
 	int result; /* 0, or why it ended early: negative errno */
-	uint64_t done_us; /* monotonic */
+	uint64_t begun_us, done_us; /* monotonic */
 	uint32_t n_regions;
 	struct pageout_region regions[];
 };

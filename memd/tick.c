@@ -197,14 +197,14 @@ static void act_balloon(struct manager *m, struct guest *g, uint64_t now_us)
 		.wanted = m->balloon_host.wanted || g->fixed_bytes,
 		.ready = s->balloon_ready,
 		.configured_bytes = g->config.memory_bytes,
-		.target_bytes = g->target_bytes,
+		.target_bytes = judge_balloon_target(g, now_us),
 		.overhead_bytes = g->ledger.overhead_bytes,
 		.saved_sharing_bytes = g->ledger.saved_sharing_bytes,
 		.hole_zero_bytes = g->ledger.hole_zero_bytes,
 		.max_bp = g->config.balloon_max_bp,
 		.actual_bytes = s->balloon_actual_pages * PAGE_BYTES,
 		.claimed_us = s->guest_stats_time_us,
-		.available_bytes = s->guest_stats_time_us ? s->guest_available_bytes : UINT64_MAX,
+		.available_bytes = judge_available_bytes(g),
 	};
 	bool was_stuck = g->balloon.stuck, was_distress = g->balloon.distress;
 	uint64_t bytes;
@@ -213,6 +213,7 @@ static void act_balloon(struct manager *m, struct guest *g, uint64_t now_us)
 		in.faulting = s->guest_major_faults > g->major_faults_last;
 		g->major_faults_last = s->guest_major_faults;
 	}
+	g->judge.faulting = in.faulting;
 	bytes = balloon_decide(&g->balloon, &in);
 	if (g->balloon.stuck && !was_stuck)
 		log_info("guest %s: its balloon stays at %s of %s; paging carries the rest",
@@ -255,6 +256,7 @@ static void act(struct manager *m, struct guest *g, uint64_t now_us)
 	keep_pool_attached(m, g);
 	if (!g->sample.fresh)
 		return;
+	judge_sample(g, m->config.ladder == CONFIG_LADDER_FIXED, now_us);
 	act_balloon(m, g, now_us);
 	if (g->state == GUEST_RUNNING || g->state == GUEST_PAUSED)
 		evict_act(m, g, now_us);
@@ -341,6 +343,15 @@ static void report(struct manager *m)
 	tell_service_manager(m);
 }
 
+/* A policy that keeps memory free has guests give before the host is short. */
+static bool anybody_over_target(const struct manager *m)
+{
+	for (size_t i = 0; i < m->n_guests; i++)
+		if (m->guests[i]->over_since_us)
+			return true;
+	return false;
+}
+
 static void end_round(struct manager *m)
 {
 	uint64_t now_us = clock_monotonic_us();
@@ -357,8 +368,9 @@ static void end_round(struct manager *m)
 	compute_ledger(m);
 	update_host_state(m);
 	balloon_host_decide(&m->balloon_host,
-		m->host_state == MEMD_HOST_HIGH ? BALLOON_HOST_PLENTY : BALLOON_HOST_SHORT, now_us,
-		m->ledger.used_bytes, m->ledger.saved_balloon_bytes, m->budget_bytes);
+		m->host_state == MEMD_HOST_HIGH && !anybody_over_target(m) ? BALLOON_HOST_PLENTY
+									   : BALLOON_HOST_SHORT,
+		now_us, m->ledger.used_bytes, m->ledger.saved_balloon_bytes, m->budget_bytes);
 	decide_begin(m, now_us);
 }
 

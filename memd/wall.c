@@ -238,14 +238,18 @@ static void pause_or_resume(struct manager *m, bool over, bool room)
 }
 
 /*
- * Who gives what has to go out: guests above their targets, by how much; else who waits; else all.
+ * Who gives what has to go out: guests above their targets, by how much; else who waits; else who
+ * has more than its floor; else all.
  */
-enum givers { GIVERS_OVER_TARGET, GIVERS_PAUSED, GIVERS_ALL, N_GIVERS };
+enum givers { GIVERS_OVER_TARGET, GIVERS_PAUSED, GIVERS_ABOVE_FLOOR, GIVERS_ALL, N_GIVERS };
 
 static uint64_t weight(const struct guest *g, enum givers givers)
 {
 	if (givers == GIVERS_OVER_TARGET)
 		return u64_sub_or_zero(g->ledger.resident_bytes, g->target_bytes);
+	if (givers == GIVERS_ABOVE_FLOOR)
+		return u64_min(g->ledger.private_bytes,
+			u64_sub_or_zero(g->ledger.resident_bytes, g->min_bytes));
 	return givers == GIVERS_ALL || g->paused_by_host ? g->ledger.private_bytes : 0;
 }
 

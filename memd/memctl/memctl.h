@@ -70,6 +70,7 @@ enum memctl_exit memctl_fail(const struct memctl *m, enum memctl_exit code, cons
 void memctl_print_json(struct json_object *object);
 
 enum memctl_exit verb_start(struct memctl *m, int argc, char **argv);
+enum memctl_exit verb_fit(struct memctl *m, int argc, char **argv);
 enum memctl_exit verb_stop(struct memctl *m, int argc, char **argv);
 enum memctl_exit verb_list(struct memctl *m, int argc, char **argv);
 enum memctl_exit verb_show(struct memctl *m, int argc, char **argv);

@@ -47,6 +47,20 @@ const struct verb verbs[] = {
 		.run = verb_list,
 	},
 	{
+		.name = "fit",
+		.arguments = "TEMPLATE [Key=Value...]",
+		.summary = "Say how many more guests of a kind would start, and why not more",
+		.help = "TEMPLATE is a guest's file in guests.d, as for start; with settings "
+			"alone any name will do.\n"
+			"Nothing is started.\n\n"
+			"  memctl fit web1\n"
+			"  memctl fit any Memory=2G MemoryMin=512M Kernel=/boot/vmlinux",
+		.min_arguments = 1,
+		.max_arguments = -1,
+		.needs_memd = true,
+		.run = verb_fit,
+	},
+	{
 		.name = "show",
 		.arguments = "NAME",
 		.summary = "Show one guest: where its memory is, and why",

@@ -1,4 +1,5 @@
 /* The verbs that act on memd or on one guest. */
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -39,15 +40,16 @@ static int append_settings(sd_bus_message *call, int argc, char **argv)
 	return r < 0 ? r : sd_bus_message_close_container(call);
 }
 
-static enum memctl_exit start_guest(
-	struct memctl *m, const char *name, int n_settings, char **settings, const char *done)
+/* Calls a method of the manager that takes a name and settings. */
+static enum memctl_exit call_with_settings(struct memctl *m, const char *method, const char *name,
+	int n_settings, char **settings, sd_bus_message **ret_reply)
 {
 	_cleanup_bus_error_ sd_bus_error e = SD_BUS_ERROR_NULL;
 	_cleanup_message_ sd_bus_message *call = NULL;
 	int r;
 
 	r = sd_bus_message_new_method_call(
-		m->bus, &call, MEMD_BUS_NAME, MEMD_PATH, MEMD_MANAGER, "StartGuest");
+		m->bus, &call, MEMD_BUS_NAME, MEMD_PATH, MEMD_MANAGER, method);
 	if (r >= 0)
 		r = sd_bus_message_append(call, "s", name);
 	if (r >= 0)
@@ -55,20 +57,77 @@ static enum memctl_exit start_guest(
 	if (r >= 0)
 		r = sd_bus_message_set_auto_start(call, 0);
 	if (r >= 0)
-		r = sd_bus_call(m->bus, call, CLIENT_TIMEOUT_US, &e, NULL);
-	if (r < 0)
-		return client_report(m, NULL, r, &e);
-	return say_done(m, name, done);
+		r = sd_bus_call(m->bus, call, CLIENT_TIMEOUT_US, &e, ret_reply);
+	return r < 0 ? client_report(m, NULL, r, &e) : MEMCTL_OK;
+}
+
+static enum memctl_exit start_guest(
+	struct memctl *m, const char *name, int n_settings, char **settings, const char *done)
+{
+	enum memctl_exit code =
+		call_with_settings(m, "StartGuest", name, n_settings, settings, NULL);
+
+	return code == MEMCTL_OK ? say_done(m, name, done) : code;
+}
+
+static enum memctl_exit check_settings(const struct memctl *m, int n, char **settings)
+{
+	for (int i = 0; i < n; i++)
+		if (strcspn(settings[i], "=") == 0 || !strchr(settings[i], '='))
+			return memctl_fail(m, MEMCTL_USAGE, NULL,
+				"'%s' is no setting: they look like Memory=512M, see memd.guest(5)",
+				settings[i]);
+	return MEMCTL_OK;
 }
 
 enum memctl_exit verb_start(struct memctl *m, int argc, char **argv)
 {
-	for (int i = 1; i < argc; i++)
-		if (strcspn(argv[i], "=") == 0 || !strchr(argv[i], '='))
-			return memctl_fail(m, MEMCTL_USAGE, NULL,
-				"'%s' is no setting: they look like Memory=512M, see memd.guest(5)",
-				argv[i]);
-	return start_guest(m, argv[0], argc - 1, argv + 1, "started");
+	enum memctl_exit code = check_settings(m, argc - 1, argv + 1);
+
+	return code == MEMCTL_OK ? start_guest(m, argv[0], argc - 1, argv + 1, "started") : code;
+}
+
+static void add_count(struct json_object *object, const char *key, uint64_t n)
+{
+	json_object_object_add(object, key, json_object_new_uint64(n));
+}
+
+enum memctl_exit verb_fit(struct memctl *m, int argc, char **argv)
+{
+	_cleanup_bus_error_ sd_bus_error e = SD_BUS_ERROR_NULL;
+	_cleanup_message_ sd_bus_message *reply = NULL;
+	_cleanup_json_ struct json_object *object = NULL;
+	enum memctl_exit code = check_settings(m, argc - 1, argv + 1);
+	uint64_t fit, now, comfortable, backed;
+	const char *reason;
+	int r;
+
+	if (code == MEMCTL_OK)
+		code = call_with_settings(
+			m, "ForecastGuests", argv[0], argc - 1, argv + 1, &reply);
+	if (code != MEMCTL_OK)
+		return code;
+	r = sd_bus_message_read(reply, "tttts", &fit, &now, &comfortable, &backed, &reason);
+	if (r < 0)
+		return client_report(m, NULL, r, &e);
+	if (!m->json) {
+		printf("%" PRIu64 " more of %s would start\n"
+		       "%" PRIu64 " of them at once, the others as memory is given\n"
+		       "%" PRIu64 " beside what all guests use now\n"
+		       "%" PRIu64 " with swap behind all that they may have\n"
+		       "why: %s\n",
+			fit, argv[0], now, comfortable, backed, reason);
+		return MEMCTL_OK;
+	}
+	object = json_object_new_object();
+	json_object_object_add(object, "template", json_object_new_string(argv[0]));
+	add_count(object, "fit", fit);
+	add_count(object, "fit_now", now);
+	add_count(object, "fit_comfortably", comfortable);
+	add_count(object, "fit_backed", backed);
+	json_object_object_add(object, "reason", json_object_new_string(reason));
+	memctl_print_json(object);
+	return MEMCTL_OK;
 }
 
 enum memctl_exit verb_clone(struct memctl *m, int argc, char **argv)

@@ -137,6 +137,13 @@ balloon_follows_the_target() {
 	memctl set-target a 32M && until_true 60 guest_above a BalloonBytes 0
 }
 
+forecast_is_as_admission() {
+	# 512 MiB; floors of two guests of 16 and 8 MiB each are taken, and this kind would need 128 and 8
+	memctl --json fit any Memory=256M MemoryMin=128M Kernel=/x >"$work/fit"
+	cat "$work/fit"
+	grep -q '"fit": *3,' "$work/fit" && grep -q "lacks" "$work/fit" && refused_with "no.*nothing" fit nothing
+}
+
 objects_can_be_read() {
 	dbus-send --bus="$MEMD_BUS" --dest=org.memd1 --print-reply=literal /org/memd1 \
 		org.freedesktop.DBus.Introspectable.Introspect >"$work/introspect"
@@ -174,6 +181,7 @@ claim introspection_is_readable objects_can_be_read
 claim sharing_begins sharing_begins
 claim killed_guest_leaves_the_others_and_the_ledger_right killed_guest_leaves_the_others
 claim balloon_follows_the_operators_target balloon_follows_the_target
+claim forecast_counts_what_admission_would_let_in forecast_is_as_admission
 claim memd_ends_when_told memd_ends
 claim nothing_is_left_at_the_end nothing_is_left
 claims_done

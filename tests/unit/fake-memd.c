@@ -208,6 +208,19 @@ static int add_guest(struct host *h, const char *name, uint64_t configured, cons
 		h->bus, &g->slot, g->path, "org.memd1.Guest", guest_vtable, g);
 }
 
+static int forecast_guests(sd_bus_message *call, void *data, sd_bus_error *e)
+{
+	const char *name;
+	int r = sd_bus_message_read(call, "s", &name);
+
+	if (r < 0)
+		return r;
+	if (strcmp(name, "none") == 0)
+		return sd_bus_error_setf(e, "org.memd1.Error.NoSuchGuest", "there is no none.guest");
+	return sd_bus_reply_method_return(call, "tttts", UINT64_C(5), UINT64_C(3), UINT64_C(4),
+		UINT64_C(2), "one more lacks 8 MiB");
+}
+
 static int start_guest(sd_bus_message *call, void *data, sd_bus_error *e)
 {
 	struct host *h = data;
@@ -352,6 +365,7 @@ static const sd_bus_vtable manager_vtable[] = {
 	FIGURE("TickUSec", "t", counter),
 	FIGURE("NGuests", "u", n_guests),
 	SD_BUS_METHOD("StartGuest", "sa{ss}", "o", start_guest, 0),
+	SD_BUS_METHOD("ForecastGuests", "sa{ss}", "tttts", forecast_guests, 0),
 	SD_BUS_METHOD("StopGuest", "sb", "", stop_guest, 0),
 	SD_BUS_METHOD("ListGuests", "", "a(sos)", list_guests, 0),
 	SD_BUS_METHOD("GetGuest", "s", "o", get_guest, 0),

@@ -194,7 +194,7 @@ static void ships_a_file_that_says_the_defaults(void **state)
 	assert_host_equal(&shipped, &builtin);
 	host_config_done(&shipped);
 
-	assert_int_equal(switch_on(text), 24); /* all that there are */
+	assert_int_equal(switch_on(text), 25); /* all that there are */
 	write_file("memd.conf", text);
 	assert_int_equal(load_host(&shipped, &e), 0);
 	assert_host_equal(&shipped, &builtin);

@@ -306,6 +306,25 @@ static void start_hands_settings_over(void **state)
 		json_object_get_string(json_object_object_get(guest, "share_group")), "a=b");
 }
 
+static void fit_says_how_many_more_and_why(void **state)
+{
+	_cleanup_outcome_ struct outcome text = memctl("fit web Memory=512M");
+	_cleanup_outcome_ struct outcome o = memctl("fit web --json");
+	_cleanup_outcome_ struct outcome none = memctl("fit none");
+	_cleanup_outcome_ struct outcome wrong = memctl("fit web Memory");
+	_cleanup_json_ struct json_object *forecast = parse(o.out);
+
+	assert_int_equal(text.code, MEMCTL_OK);
+	assert_contains(text.out, "5 more of web would start\n3 of them at once");
+	assert_contains(text.out, "why: one more lacks 8 MiB\n");
+	assert_int_equal(number(forecast, "fit"), 5);
+	assert_int_equal(number(forecast, "fit_now"), 3);
+	assert_int_equal(number(forecast, "fit_comfortably"), 4);
+	assert_int_equal(number(forecast, "fit_backed"), 2);
+	assert_int_equal(none.code, MEMCTL_REFUSED);
+	assert_int_equal(wrong.code, MEMCTL_USAGE);
+}
+
 static void start_of_a_running_guest_is_refused(void **state)
 {
 	_cleanup_outcome_ struct outcome o = memctl("start guest-1");
@@ -506,6 +525,7 @@ int main(void)
 		cmocka_unit_test(target_below_the_floor_is_refused_in_memds_words),
 		cmocka_unit_test(target_that_is_no_size_is_wrong_usage),
 		cmocka_unit_test(start_hands_settings_over),
+		cmocka_unit_test(fit_says_how_many_more_and_why),
 		cmocka_unit_test(start_of_a_running_guest_is_refused),
 		cmocka_unit_test(setting_without_key_or_value_sign_is_wrong_usage),
 		cmocka_unit_test(pause_and_resume_change_the_state),
