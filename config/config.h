@@ -102,6 +102,8 @@ struct host_config {
 	/* [Metrics] */
 	bool metrics_socket; /* RUNTIME/metrics.sock */
 	uint32_t metrics_http_port; /* on 127.0.0.1; 0: none */
+	/* [Journal] */
+	uint64_t journal_max_bytes; /* 0: none is kept */
 	/* [Policy NAME] */
 	struct config_policy *policies;
 	size_t n_policies;

@@ -71,6 +71,8 @@ static const struct schema_key host_keys[] = {
 	KEY("Metrics", "Socket", SCHEMA_BOOL, metrics_socket, "yes"),
 	KEY("Metrics", "HttpPort", SCHEMA_U32, metrics_http_port, "0",
 		.min = 0, .max = UINT16_MAX),
+	KEY("Journal", "JournalSize", SCHEMA_BYTES, journal_max_bytes, "64M",
+		.min = 0, .max = 64 * GIB),
 };
 /* clang-format on */
 

@@ -252,6 +252,13 @@ static int method_snapshot(sd_bus_message *message, void *userdata, sd_bus_error
 	return answer_later(message, r, &refusal);
 }
 
+static int method_explain(sd_bus_message *message, void *userdata, sd_bus_error *error)
+{
+	const struct guest *g = ((struct guest_figures *)userdata)->guest;
+
+	return bus_explain(message, g->environment->context, g);
+}
+
 #define CONSTANT(name, type, field)                                                                \
 	SD_BUS_PROPERTY(name, type, NULL, offsetof(struct guest_figures, field),                   \
 		SD_BUS_VTABLE_PROPERTY_CONST)
@@ -272,6 +279,8 @@ static const sd_bus_vtable guest_vtable[] = {
 	SD_BUS_METHOD_WITH_ARGS("Stop", SD_BUS_ARGS("b", force), SD_BUS_NO_RESULT, method_stop, 0),
 	SD_BUS_METHOD_WITH_ARGS(
 		"Snapshot", SD_BUS_ARGS("s", directory), SD_BUS_NO_RESULT, method_snapshot, 0),
+	SD_BUS_METHOD_WITH_ARGS("Explain", SD_BUS_NO_ARGS, SD_BUS_RESULT("as", sentences),
+		method_explain, SD_BUS_VTABLE_UNPRIVILEGED),
 	SD_BUS_SIGNAL_WITH_ARGS(
 		"StateChanged", SD_BUS_ARGS("s", old_state, "s", new_state, "s", reason), 0),
 	CONSTANT("Name", "s", name),

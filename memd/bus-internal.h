@@ -1,4 +1,4 @@
-/* Between bus.c and bus-guest.c only. */
+/* Between bus.c, bus-guest.c and bus-policy.c only. */
 #pragma once
 
 #include <systemd/sd-bus.h>
@@ -39,3 +39,9 @@ int bus_guest_add_objects(struct bus *b);
 /* The object's path, the caller's to free; NULL for want of memory. */
 char *bus_guest_path(const struct guest *g);
 void bus_guest_publish(struct bus *b, struct guest *g);
+
+/* bus-policy.c */
+int bus_method_list_policies(sd_bus_message *message, void *userdata, sd_bus_error *error);
+int bus_method_open_journal(sd_bus_message *message, void *userdata, sd_bus_error *error);
+/* Answers with the sentences about a guest. */
+int bus_explain(sd_bus_message *message, const struct manager *m, const struct guest *g);

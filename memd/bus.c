@@ -276,8 +276,7 @@ static int method_reload(sd_bus_message *message, void *userdata, sd_bus_error *
 {
 	struct bus *b = userdata;
 	struct refusal refusal = {.kind = REFUSAL_BAD_SETTING};
-	int r = manager_reload(
-		b->manager, bus_answer_done, sd_bus_message_ref(message), &refusal);
+	int r = manager_reload(b->manager, bus_answer_done, sd_bus_message_ref(message), &refusal);
 
 	if (r < 0)
 		bus_answer_done(message, r, &refusal);
@@ -323,6 +322,11 @@ static const sd_bus_vtable manager_methods[] = {
 		method_get_guest, SD_BUS_VTABLE_UNPRIVILEGED),
 	SD_BUS_METHOD_WITH_ARGS("OpenHistory", SD_BUS_ARGS("s", name), SD_BUS_RESULT("h", file),
 		method_open_history, SD_BUS_VTABLE_UNPRIVILEGED),
+	SD_BUS_METHOD_WITH_ARGS("OpenJournal", SD_BUS_NO_ARGS, SD_BUS_RESULT("ah", files),
+		bus_method_open_journal, 0),
+	SD_BUS_METHOD_WITH_ARGS("ListPolicies", SD_BUS_NO_ARGS,
+		SD_BUS_RESULT("a(sss)", names_kinds_descriptions), bus_method_list_policies,
+		SD_BUS_VTABLE_UNPRIVILEGED),
 	SD_BUS_METHOD_WITH_ARGS("Reload", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, method_reload, 0),
 	SD_BUS_SIGNAL_WITH_ARGS("GuestAdded", SD_BUS_ARGS("s", name, "o", guest), 0),
 	SD_BUS_SIGNAL_WITH_ARGS("GuestRemoved", SD_BUS_ARGS("s", name, "o", guest, "s", reason), 0),
@@ -345,6 +349,8 @@ static const sd_bus_vtable manager_properties[] = {
 	FIGURE("PolicyPid", "u", policy_pid),
 	FIGURE("PolicyWaitUSec", "t", policy_wait_us),
 	FIGURE("PolicyCpuUSec", "t", policy_cpu_us),
+	FIGURE("JournalPath", "s", journal_path),
+	FIGURE("JournalDropped", "t", journal_dropped),
 	FIGURE("HostState", "s", host_state),
 	FIGURE("NGuests", "u", n_guests),
 	FIGURE("BudgetBytes", "t", budget_bytes),

@@ -5,11 +5,13 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "memd/base/clock.h"
 #include "memd/base/log.h"
 #include "memd/base/overflow.h"
 #include "memd/base/units.h"
 #include "memd/bus.h"
 #include "memd/manager.h"
+#include "memd/pageout.h"
 
 static struct policy_guest policy_input(struct guest *g)
 {
@@ -70,21 +72,101 @@ static void take_decision(struct guest *g, const struct policy_decision *d)
 	snprintf(g->target_reason, sizeof(g->target_reason), "%s", d->reason);
 }
 
-/* Guests may have come and gone while the policy thought; both lists ascend by id. */
+/*
+ * Guests may have come and gone while the policy thought. Both lists ascend by id: *at is where the
+ * one before was found, 0 for the first.
+ */
+static struct guest *find_guest(const struct manager *m, uint64_t id, size_t *at)
+{
+	while (*at < m->n_guests && m->guests[*at]->id < id)
+		++*at;
+	return *at < m->n_guests && m->guests[*at]->id == id ? m->guests[*at] : NULL;
+}
+
+/* What the guest's figures are beside its view; g is NULL when it is gone. */
+static struct journal_guest guest_figures(
+	const struct policy_guest *in, const struct policy_decision *d, const struct guest *g)
+{
+	struct journal_guest f = {
+		.proposed_bytes = d->proposed_bytes,
+		.decided_bytes = d->target_bytes,
+		.fixed_bytes = in->fixed_bytes,
+		.clamps = d->clamps,
+	};
+
+	if (!g)
+		return f;
+	f.mismatch_bp = g->ledger.mismatch_bp;
+	f.balloon_target_bytes = g->balloon_target_bytes;
+	f.page_out_bytes = g->pageout ? g->pageout->n_regions * CHUNK_BYTES : 0;
+	f.paged_out_bytes = g->reclaim.out_pages_last * PAGE_BYTES;
+	f.private_bytes = g->ledger.private_bytes;
+	f.shared_bytes = g->ledger.shared_bytes;
+	f.shared_cost_bytes = g->ledger.shared_cost_bytes;
+	f.overhead_bytes = g->ledger.overhead_bytes;
+	f.refault_bytes = g->reclaim.refault_pages * PAGE_BYTES;
+	f.scan_cpu_us = g->sample.after.scan_cpu_us;
+	f.major_faults = g->sample.after.guest_major_faults;
+	return f;
+}
+
+/*
+ * Keeps the tick as a frame of the journal: the one that is written is the one that is explained.
+ * Without memory this tick is in neither.
+ */
+static void keep_record(struct manager *m, const struct policy_outcome *outcome)
+{
+	struct journal_record record = {
+		.tick = {.n_guests = (uint32_t)outcome->n,
+			.number = m->figures.ticks + 1, /* as tick_report will count it */
+			.realtime_us = clock_realtime_us(),
+			.wait_us = outcome->wait_us,
+			.policy_cpu_us = outcome->policy_cpu_us,
+			.flags = outcome->fell_back ? JOURNAL_TICK_FELL_BACK : 0,
+			.mismatch_bp = m->ledger.mismatch_bp},
+		.policy = outcome->policy,
+		.host = *outcome->host,
+		.guests = calloc(outcome->n + 1, sizeof(*record.guests)),
+	};
+	uint8_t *frame;
+	size_t at = 0, n;
+
+	record.host.n_guests = (uint32_t)outcome->n;
+	for (size_t i = 0; record.guests && i < outcome->n; i++) {
+		const struct policy_guest *in = &outcome->guests[i];
+
+		record.guests[i] = (struct journal_record_guest){
+			.view = in->view,
+			.figures = guest_figures(
+				in, &outcome->decisions[i], find_guest(m, in->view.id, &at)),
+			.reason = outcome->decisions[i].reason,
+		};
+	}
+	if (record.guests && journal_encode_tick(&record, &frame, &n) == 0) {
+		free(m->last_frame);
+		m->last_frame = frame;
+		m->last_frame_bytes = n;
+		journal_write_tick(m->journal, frame, n);
+	}
+	journal_record_done(&record);
+}
+
 static void on_decided(void *context, const struct policy_outcome *outcome)
 {
 	struct manager *m = context;
-	size_t i = 0;
+	size_t at = 0;
 
-	for (size_t j = 0; j < outcome->n; j++) {
-		while (i < m->n_guests && m->guests[i]->id < outcome->guests[j].view.id)
-			i++;
-		if (i < m->n_guests && m->guests[i]->id == outcome->guests[j].view.id)
-			take_decision(m->guests[i], &outcome->decisions[j]);
+	for (size_t i = 0; i < outcome->n; i++) {
+		struct guest *g = find_guest(m, outcome->guests[i].view.id, &at);
+
+		if (g)
+			take_decision(g, &outcome->decisions[i]);
 	}
 	m->figures.policy_wait_us = outcome->wait_us;
 	m->figures.policy_cpu_us = outcome->policy_cpu_us;
-	tick_decided(m);
+	tick_act(m);
+	keep_record(m, outcome);
+	tick_report(m);
 }
 
 void decide_show_policy(struct manager *m)
@@ -97,6 +179,28 @@ void decide_show_policy(struct manager *m)
 	f->policy_pid = (uint32_t)policy_run_pid(m->policy);
 }
 
+void decide_note_policy(struct manager *m)
+{
+	const char *name = m->figures.policy;
+	const struct config_policy *section = host_config_policy(&m->config, name);
+	size_t n = section ? section->n_pairs : 0;
+	struct journal_policy_record record = {
+		.realtime_us = clock_realtime_us(),
+		.name = name,
+		.settings = calloc(n + 1, sizeof(*record.settings)),
+		.n_settings = n,
+	};
+
+	for (size_t i = 0; record.settings && i < n; i++)
+		record.settings[i] = (struct policy_setting){
+			.key = section->pairs[i].key,
+			.value = section->pairs[i].value,
+		};
+	if (record.settings)
+		journal_write_policy(m->journal, &record);
+	journal_policy_record_done(&record);
+}
+
 static void on_set_aside(void *context, const char *why)
 {
 	struct manager *m = context;
@@ -104,6 +208,7 @@ static void on_set_aside(void *context, const char *why)
 	log_error("policy %s is set aside, %s decides: %s; memctl reload tries it again",
 		policy_run_name(m->policy), POLICY_FALLBACK, why);
 	decide_show_policy(m);
+	decide_note_policy(m);
 	bus_policy_set_aside(m->bus, policy_run_name(m->policy), POLICY_FALLBACK, why);
 }
 
@@ -144,5 +249,6 @@ void decide_begin(struct manager *m, uint64_t now_us)
 	if (r == 0)
 		return;
 	log_warning("nothing is decided in this tick: %s", strerror(-r));
-	tick_decided(m);
+	tick_act(m);
+	tick_report(m);
 }

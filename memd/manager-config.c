@@ -7,37 +7,12 @@
 #include "memd/base/clock.h"
 #include "memd/base/log.h"
 #include "memd/base/procfs.h"
+#include "memd/base/program.h"
 #include "memd/base/units.h"
 #include "memd/manager.h"
 #include "memd/metrics-server.h"
 
 #define CONFIG_PATH_DEFAULT "/etc/memd/memd.conf"
-
-/*
- * DIR/NAME, or PATH as it is when given. Programs of a build tree lie beside memd, in the layout of
- * the source.
- */
-static int find_program(
-	const char *configured, const char *in_tree, const char *installed, char **ret)
-{
-	_cleanup_free_ char *path = NULL;
-	char self[4096];
-	ssize_t n;
-
-	if (configured)
-		return (*ret = strdup(configured)) ? 0 : -ENOMEM;
-	n = readlink("/proc/self/exe", self, sizeof(self) - 1);
-	if (n < 0)
-		return -errno;
-	self[n] = '\0';
-	*strrchr(self, '/') = '\0';
-	if (asprintf(&path, "%s/../%s", self, in_tree) < 0) {
-		path = NULL;
-		return -ENOMEM;
-	}
-	*ret = access(path, X_OK) == 0 ? TAKE_PTR(path) : strdup(installed);
-	return *ret ? 0 : -ENOMEM;
-}
 
 static int load_config(struct manager *m, struct host_config *ret, struct error *e)
 {
@@ -57,11 +32,27 @@ static int open_policy(struct manager *m, const struct host_config *config,
 		.ops = ops,
 		.context = m,
 	};
-	int r = find_program(config->policy_path, "policy/memd-policy",
+	int r = program_find(config->policy_path, "policy/memd-policy",
 		"/usr/libexec/memd/memd-policy", &program);
 
 	options.program = program;
 	return r < 0 ? r : policy_run_new(&options, ret, e);
+}
+
+void manager_use_journal(struct manager *m)
+{
+	uint64_t max_bytes = m->config.journal_max_bytes;
+	struct error e = {0};
+
+	if (max_bytes == 0) {
+		journal_close(m->journal);
+		m->journal = NULL;
+	} else if (m->journal) {
+		journal_set_max(m->journal, max_bytes);
+	} else if (journal_open(m->event, m->options.state_dir, max_bytes, &m->journal, &e) < 0) {
+		log_warning("%s", e.text); /* guests can be run without */
+	}
+	m->figures.journal_path = journal_path(m->journal);
 }
 
 /* Takes over a configuration that is known to be good, and its open policy. */
@@ -78,6 +69,8 @@ static void use_config(struct manager *m, struct host_config *config, struct pol
 	m->figures.budget_bytes = m->budget_bytes;
 	m->figures.tick_us = m->config.tick_us;
 	decide_show_policy(m);
+	manager_use_journal(m);
+	decide_note_policy(m);
 }
 
 /* Metrics are for looking: memd does its work without, too. */
@@ -206,10 +199,10 @@ int manager_first_config(struct manager *m, struct error *e)
 		return r;
 	}
 	use_config(m, &config, policy);
-	r = find_program(m->config.vmm_path, "kvm-glue/memd-vmm", "/usr/libexec/memd/memd-vmm",
+	r = program_find(m->config.vmm_path, "kvm-glue/memd-vmm", "/usr/libexec/memd/memd-vmm",
 		&m->vmm_path);
 	if (r == 0)
-		r = find_program(m->config.pool_path, "dedup/memd-pool",
+		r = program_find(m->config.pool_path, "dedup/memd-pool",
 			"/usr/libexec/memd/memd-pool", &m->pool_path);
 	return r;
 }

@@ -610,6 +610,8 @@ void manager_free(struct manager *m)
 	metrics_server_free(m->metrics);
 	bus_close(m->bus);
 	policy_run_free(m->policy);
+	journal_close(m->journal);
+	free(m->last_frame);
 	host_config_done(&m->config);
 	free(m->vmm_path);
 	free(m->pool_path);

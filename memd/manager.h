@@ -19,6 +19,7 @@
 #include "config/config.h"
 #include "memd/budget.h"
 #include "memd/guest.h"
+#include "memd/journal.h"
 #include "memd/ledger.h"
 #include "memd/policy-run.h"
 #include "memd/pool-group.h"
@@ -45,6 +46,8 @@ struct host_figures {
 	const char *policy_set_aside; /* why the configured one does not decide; "" */
 	const char *host_state;
 	const char *cgroup_mode;
+	const char *journal_path; /* "" for none */
+	uint64_t journal_dropped; /* ticks that are not in it */
 	uint64_t budget_bytes;
 	uint64_t used_bytes;
 	uint64_t peak_used_bytes;
@@ -132,6 +135,9 @@ struct manager {
 	struct worker *limiter; /* sets limits */
 	struct policy_run *policy;
 	struct reload *reload; /* under way; NULL: none */
+	struct journal *journal; /* NULL: none is kept */
+	uint8_t *last_frame; /* of the journal: the last tick; NULL before the first */
+	size_t last_frame_bytes;
 
 	/* The tick. */
 	sd_event_source *tick_timer;
@@ -207,6 +213,8 @@ int manager_reload(
 	struct manager *m, guest_done_fn done, void *context, struct refusal *refusal);
 /* A policy_run_ops.opened. */
 void manager_policy_opened(void *context, int result, const char *why);
+/* Opens, bounds or closes the journal, as the configuration has it. */
+void manager_use_journal(struct manager *m);
 /* Gives up a reload that is under way. */
 void manager_reload_cancel(struct manager *m);
 /* Reads the configuration and opens the policy, without doing anything: --check. */
@@ -218,10 +226,12 @@ int manager_first_config(struct manager *m, struct error *e);
 
 /* decide.c */
 extern const struct policy_run_ops decide_ops;
-/* Ends in tick_decided, at once or from the loop. */
+/* Ends in tick_act and tick_report, at once or from the loop. */
 void decide_begin(struct manager *m, uint64_t now_us);
 /* Writes what is known of the policy into the figures. */
 void decide_show_policy(struct manager *m);
+/* Notes in the journal which policy decides from now on. */
+void decide_note_policy(struct manager *m);
 
 /* admit.c */
 /* Whether a guest of that configuration may start. BELOW_FLOOR: the floors do not fit. */
@@ -235,8 +245,9 @@ int tick_start(struct manager *m);
 void tick_stop(struct manager *m);
 /* A sample or a pool's figures arrived: the round may be complete. */
 void tick_arrived(struct manager *m);
-/* The targets are decided: acts on them. */
-void tick_decided(struct manager *m);
+/* The targets are decided: acts on them, and says what changed. */
+void tick_act(struct manager *m);
+void tick_report(struct manager *m);
 /* Tells a guest's memd-vmm how to scan. */
 void tick_send_scan(struct manager *m, struct guest *g);
 

@@ -301,7 +301,7 @@ static void tell_service_manager(struct manager *m)
 	sd_notifyf(0, "STATUS=%s", status);
 }
 
-static void report(struct manager *m)
+void tick_report(struct manager *m)
 {
 	const struct ledger_host *l = &m->ledger;
 	struct host_figures *f = &m->figures;
@@ -329,6 +329,7 @@ static void report(struct manager *m)
 	f->mismatch_bytes = l->mismatch_bytes;
 	f->ledger_mismatch_bp = l->mismatch_bp;
 	f->ticks++;
+	f->journal_dropped = journal_dropped(m->journal);
 	if (alloc_stats_read(&allocated) == 0)
 		f->allocated_bytes = allocated.allocated_bytes;
 	for (size_t i = 0; i < m->n_guests; i++) {
@@ -374,14 +375,13 @@ static void end_round(struct manager *m)
 	decide_begin(m, now_us);
 }
 
-void tick_decided(struct manager *m)
+void tick_act(struct manager *m)
 {
 	uint64_t now_us = clock_monotonic_us();
 
 	for (size_t i = 0; i < m->n_guests; i++)
 		act(m, m->guests[i], now_us);
 	wall_check(m);
-	report(m);
 }
 
 void tick_arrived(struct manager *m)

@@ -46,6 +46,11 @@ const struct memd_policy *policy_find_builtin(const char *name)
 	return NULL;
 }
 
+const struct memd_policy *policy_builtin_at(size_t number)
+{
+	return number < ARRAY_SIZE(builtin) ? builtin[number] : NULL;
+}
+
 const char *policy_builtin_names(void)
 {
 	return "esx, proportional, pressure, balanced, static";

@@ -15,6 +15,8 @@
 
 /* The built-in policy of that name, or NULL. */
 const struct memd_policy *policy_find_builtin(const char *name);
+/* All of them, by number from 0; NULL after the last. */
+const struct memd_policy *policy_builtin_at(size_t number);
 /* "a, b, c", for messages. */
 const char *policy_builtin_names(void);
 

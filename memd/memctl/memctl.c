@@ -109,8 +109,8 @@ enum memctl_exit verb_help(struct memctl *m, int argc, char **argv)
 /* Fails (with a message) when the verb does not take what was given. */
 static enum memctl_exit check_usage(const struct memctl *m, const struct verb *verb, int argc)
 {
-	static const char *const option_names[] = {
-		"--force", "--lines", "--interval", "--count", "--verbose", "--remove", "--plot"};
+	static const char *const option_names[] = {"--force", "--lines", "--interval", "--count",
+		"--verbose", "--remove", "--plot", "--policy", "--config"};
 
 	for (unsigned i = 0; i < ARRAY_SIZE(option_names); i++)
 		if (m->options & ~verb->options & (1U << i))
@@ -123,22 +123,25 @@ static enum memctl_exit check_usage(const struct memctl *m, const struct verb *v
 	return MEMCTL_OK;
 }
 
+enum memctl_exit memctl_connect(struct memctl *m)
+{
+	int r = m->bus ? 0 : client_connect(m);
+
+	if (r < 0)
+		return memctl_fail(m, MEMCTL_UNREACHABLE, NULL,
+			"cannot reach the bus '%s': %s. Is dbus-daemon running? --bus (or "
+			"MEMD_BUS) names another bus",
+			m->bus_name, strerror(-r));
+	return MEMCTL_OK;
+}
+
 static enum memctl_exit run_verb(struct memctl *m, const struct verb *verb, int argc, char **argv)
 {
 	enum memctl_exit code = check_usage(m, verb, argc);
-	int r;
 
-	if (code != MEMCTL_OK)
-		return code;
-	if (verb->needs_memd) {
-		r = client_connect(m);
-		if (r < 0)
-			return memctl_fail(m, MEMCTL_UNREACHABLE, NULL,
-				"cannot reach the bus '%s': %s. Is dbus-daemon running? --bus (or "
-				"MEMD_BUS) names another bus",
-				m->bus_name, strerror(-r));
-	}
-	return verb->run(m, argc, argv);
+	if (code == MEMCTL_OK && verb->needs_memd)
+		code = memctl_connect(m);
+	return code == MEMCTL_OK ? verb->run(m, argc, argv) : code;
 }
 
 static enum memctl_exit parse_interval(struct memctl *m, const char *text)
@@ -178,6 +181,8 @@ static enum memctl_exit parse_options(
 		{"verbose", no_argument, NULL, 'v'},
 		{"remove", no_argument, NULL, 'r'},
 		{"plot", required_argument, NULL, 'p'},
+		{"policy", required_argument, NULL, 'P'},
+		{"config", required_argument, NULL, 'c'},
 		{"help", no_argument, NULL, 'h'},
 		{"version", no_argument, NULL, 'V'},
 		{},
@@ -214,6 +219,14 @@ static enum memctl_exit parse_options(
 		case 'p':
 			m->options |= OPTION_PLOT;
 			m->plot_path = optarg;
+			break;
+		case 'P':
+			m->options |= OPTION_POLICY;
+			m->policy = optarg;
+			break;
+		case 'c':
+			m->options |= OPTION_CONFIG;
+			m->config_path = optarg;
 			break;
 		case 'h':
 			*ret_help = true;

@@ -1,6 +1,8 @@
 /*
  * memctl: what its parts share. memctl speaks D-Bus with memd and nothing else: it never reads memd's
- * configuration, sockets or processes, so that it shows exactly what any other client would see.
+ * configuration, sockets or processes, so that it shows exactly what any other client would see. What
+ * is no question to memd (running a policy, over a journal or to try it) other programs of memd do,
+ * as children.
  */
 #pragma once
 
@@ -28,6 +30,8 @@ enum memctl_option {
 	OPTION_VERBOSE = 1 << 4,
 	OPTION_REMOVE = 1 << 5,
 	OPTION_PLOT = 1 << 6,
+	OPTION_POLICY = 1 << 7,
+	OPTION_CONFIG = 1 << 8,
 };
 
 struct memctl {
@@ -38,6 +42,8 @@ struct memctl {
 	uint64_t interval_us;
 	uint64_t count; /* 0: for ever */
 	const char *plot_path;
+	const char *policy;
+	const char *config_path;
 };
 
 struct verb {
@@ -66,6 +72,9 @@ extern const unsigned n_verbs;
 enum memctl_exit memctl_fail(const struct memctl *m, enum memctl_exit code, const char *name,
 	const char *format, ...) __attribute__((format(printf, 4, 5)));
 
+/* Connects to the bus of memd when that is not done yet; on failure says why. */
+enum memctl_exit memctl_connect(struct memctl *m);
+
 /* Prints a JSON object as one line. */
 void memctl_print_json(struct json_object *object);
 
@@ -84,6 +93,9 @@ enum memctl_exit verb_top(struct memctl *m, int argc, char **argv);
 enum memctl_exit verb_status(struct memctl *m, int argc, char **argv);
 enum memctl_exit verb_ledger(struct memctl *m, int argc, char **argv);
 enum memctl_exit verb_history(struct memctl *m, int argc, char **argv);
+enum memctl_exit verb_explain(struct memctl *m, int argc, char **argv);
+enum memctl_exit verb_replay(struct memctl *m, int argc, char **argv);
+enum memctl_exit verb_policy(struct memctl *m, int argc, char **argv);
 enum memctl_exit verb_reload(struct memctl *m, int argc, char **argv);
 enum memctl_exit verb_doctor(struct memctl *m, int argc, char **argv);
 enum memctl_exit verb_setup_zram(struct memctl *m, int argc, char **argv);

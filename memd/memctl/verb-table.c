@@ -214,6 +214,59 @@ const struct verb verbs[] = {
 		.run = verb_history,
 	},
 	{
+		.name = "explain",
+		.arguments = "NAME",
+		.summary = "Say why a guest's target is what it is, and what would change it",
+		.help = "In sentences, with the numbers of the last tick: what the policy proposed "
+			"and why,\n"
+			"what the safety filters made of it, how the host stands, what was done. "
+			"Then the\n"
+			"policy is asked again over the last ticks of the journal, with one thing "
+			"changed at a\n"
+			"time, in a process apart: nothing is done.\n\n"
+			"  memctl explain web1",
+		.min_arguments = 1,
+		.max_arguments = 1,
+		.needs_memd = true,
+		.run = verb_explain,
+	},
+	{
+		.name = "replay",
+		.arguments = "[JOURNAL...|live] [--policy NAME] [--config FILE] [--plot FILE]",
+		.summary = "Run a policy over recorded ticks, and touch nothing",
+		.help = "The journal of the running memd (live, the default), or files, the older "
+			"first. The\n"
+			"policy is the recorded one or --policy; its settings are as recorded, or "
+			"from --config\n"
+			"(a memd.conf). Says which targets it would have set. --json has every "
+			"tick, see\n"
+			"memd-journal(5); --plot draws them (FILE.svg, FILE.png; needs "
+			"gnuplot).\n\n"
+			"  memctl replay\n"
+			"  memctl replay --policy esx --plot esx.svg\n"
+			"  memctl replay --policy mine --config try.conf "
+			"/var/lib/memd/journal.old /var/lib/memd/journal",
+		.max_arguments = -1,
+		.options = OPTION_POLICY | OPTION_CONFIG | OPTION_PLOT,
+		.run = verb_replay,
+	},
+	{
+		.name = "policy",
+		.arguments = "list | check NAME|FILE [KEY=VALUE...]",
+		.summary = "List the policies, or try one before memd gets it",
+		.help = "list marks with * the one that decides. check tries a built-in policy, a "
+			"plugin\n"
+			"(FILE.so) or a program on made-up figures, locked in as memd would; of a "
+			"FILE.conf it\n"
+			"checks all of it, and opens the policy that it names.\n\n"
+			"  memctl policy list\n"
+			"  memctl policy check ./mine.so Percent=50\n"
+			"  memctl policy check /etc/memd/memd.conf",
+		.min_arguments = 1,
+		.max_arguments = -1,
+		.run = verb_policy,
+	},
+	{
 		.name = "reload",
 		.arguments = "",
 		.summary = "Have memd read its configuration again",

@@ -124,6 +124,7 @@ static void assert_host_equal(const struct host_config *a, const struct host_con
 	assert_int_equal(a->sample_max_cpu_bp, b->sample_max_cpu_bp);
 	assert_int_equal(a->metrics_socket, b->metrics_socket);
 	assert_int_equal(a->metrics_http_port, b->metrics_http_port);
+	assert_int_equal(a->journal_max_bytes, b->journal_max_bytes);
 	assert_int_equal(a->n_policies, b->n_policies);
 }
 
@@ -194,7 +195,7 @@ static void ships_a_file_that_says_the_defaults(void **state)
 	assert_host_equal(&shipped, &builtin);
 	host_config_done(&shipped);
 
-	assert_int_equal(switch_on(text), 25); /* all that there are */
+	assert_int_equal(switch_on(text), 26); /* all that there are */
 	write_file("memd.conf", text);
 	assert_int_equal(load_host(&shipped, &e), 0);
 	assert_host_equal(&shipped, &builtin);
@@ -217,7 +218,7 @@ static void reads_every_key_of_memd_conf(void **state)
 		"[Reclaim]\nPaging=no\nStallBudget=2%\nSwapLatencyMax=1ms\nFlashWriteMax="
 		"0\nWorkingSet=idle-bits\nSampleWidth=10%\nSampleMaxStall=1%\n"
 		"SampleMaxCpu=2%\n"
-		"[Metrics]\nSocket=no\nHttpPort=9177\n");
+		"[Metrics]\nSocket=no\nHttpPort=9177\n[Journal]\nJournalSize=1M\n");
 	assert_int_equal(load_host(&c, &e), 0);
 	assert_int_equal(c.stall_budget_bp, 200);
 	assert_int_equal(c.swap_latency_max_us, 1000);
@@ -243,6 +244,7 @@ static void reads_every_key_of_memd_conf(void **state)
 	assert_false(c.paging);
 	assert_false(c.metrics_socket);
 	assert_int_equal(c.metrics_http_port, 9177);
+	assert_int_equal(c.journal_max_bytes, MIB);
 	host_config_done(&c);
 }
 
