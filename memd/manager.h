@@ -90,6 +90,8 @@ enum swap_state {
 struct swap_room {
 	enum swap_state state;
 	bool in_ram; /* what is used next is zram */
+	char path[64]; /* of what is used next, and its size */
+	uint64_t size_bytes;
 	uint64_t used_bytes;
 	uint64_t free_bytes;
 	uint64_t zram_occupied_bytes;

@@ -3,6 +3,7 @@
  * What is drawn and concluded is wss.c's and stall.c's; what may sleep is done in the sampling
  * worker.
  */
+#include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
 
@@ -27,6 +28,8 @@ struct fault_watch {
 	struct job job; /* first */
 	struct manager *manager; /* NULL: nobody is interested any more */
 	struct fault_probe probe;
+	char device[64]; /* of swap on disk; "": it is in RAM */
+	uint64_t device_bytes;
 	uint64_t ns;
 	int result;
 	bool under_way;
@@ -36,7 +39,8 @@ static void run_fault_watch(struct job *j)
 {
 	struct fault_watch *w = (struct fault_watch *)j;
 
-	w->result = fault_probe_run(&w->probe, &w->ns);
+	w->result = fault_probe_run(
+		&w->probe, w->device[0] ? w->device : NULL, w->device_bytes, &w->ns);
 }
 
 static void free_fault_watch(struct fault_watch *w)
@@ -67,6 +71,8 @@ static void measure_fault(struct manager *m)
 	if (w->under_way || m->swap.free_bytes < SWAP_MIN_BYTES)
 		return;
 	w->result = -ECANCELED;
+	snprintf(w->device, sizeof(w->device), "%s", m->swap.in_ram ? "" : m->swap.path);
+	w->device_bytes = m->swap.size_bytes;
 	w->under_way = true;
 	worker_submit(m->sampler, &w->job);
 }

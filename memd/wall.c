@@ -129,7 +129,11 @@ void wall_read_swap(struct manager *m)
 		if (d->size_bytes > d->used_bytes && (!next || d->priority > next->priority))
 			next = d;
 	}
-	room.in_ram = next && next->is_zram;
+	if (next) {
+		room.in_ram = next->is_zram;
+		room.size_bytes = next->size_bytes;
+		snprintf(room.path, sizeof(room.path), "%s", next->path);
+	}
 	room.state = judge_swap(m, &room);
 	note_swap(m, &room);
 	m->swap = room;

@@ -7,6 +7,7 @@
 
 #include "memd/base/clock.h"
 #include "memd/base/fd.h"
+#include "memd/base/overflow.h"
 #include "memd/base/pagemap.h"
 #include "memd/base/procfs.h"
 #include "memd/base/units.h"
@@ -83,6 +84,24 @@ static int read_idle(const struct wss_probe *p, uint64_t frame, bool *ret_idle)
 	return r;
 }
 
+static bool is_huge(const struct wss_probe *p, uint64_t entry)
+{
+	uint64_t flags;
+
+	return p->has_huge && p->files->page_flags_fd >= 0 &&
+	       fd_pread_full(p->files->page_flags_fd, &flags, sizeof(flags),
+		       (off_t)((entry & PAGEMAP_PFN_MASK) * sizeof(flags))) == 0 &&
+	       (flags & KPF_THP);
+}
+
+/* The frame that the idle bit of the page belongs to: of a huge page, that of its head. */
+static uint64_t frame_of(const struct wss_probe *p, uint64_t entry)
+{
+	uint64_t frame = entry & PAGEMAP_PFN_MASK;
+
+	return is_huge(p, entry) ? u64_align_down(frame, CHUNK_PAGES) : frame;
+}
+
 static int look(const struct wss_probe *p, struct wss_look *l)
 {
 	uint64_t entry;
@@ -98,7 +117,7 @@ static int look(const struct wss_probe *p, struct wss_look *l)
 		else if (sample_entry_is_private(entry))
 			l->seen = WSS_TOUCHED;
 	} else if (sample_entry_is_private(entry)) {
-		r = read_idle(p, entry & PAGEMAP_PFN_MASK, &idle);
+		r = read_idle(p, frame_of(p, entry), &idle);
 		l->seen = r == 0 && idle ? WSS_IDLE : WSS_TOUCHED;
 	}
 	return r;
@@ -111,16 +130,6 @@ static uint64_t draw(struct wss_probe *p, uint64_t below)
 	p->random ^= p->random << 25;
 	p->random ^= p->random >> 27;
 	return (p->random * UINT64_C(0x2545f4914f6cdd1d) >> 32) * below >> 32;
-}
-
-static bool is_huge(const struct wss_probe *p, uint64_t entry)
-{
-	uint64_t flags;
-
-	return p->has_huge && p->files->page_flags_fd >= 0 &&
-	       fd_pread_full(p->files->page_flags_fd, &flags, sizeof(flags),
-		       (off_t)((entry & PAGEMAP_PFN_MASK) * sizeof(flags))) == 0 &&
-	       (flags & KPF_THP);
 }
 
 /* May this page be marked? */
@@ -183,7 +192,7 @@ static int mark_idle(const struct wss_probe *p, uint64_t page)
 
 	if (r < 0)
 		return r;
-	frame = entry & PAGEMAP_PFN_MASK;
+	frame = frame_of(p, entry);
 	if (!sample_entry_is_private(entry) || !frame)
 		return -ENOENT;
 	/* Bits of others that are 0 stay as they are. */

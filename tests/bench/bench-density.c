@@ -23,10 +23,10 @@
 
 #define N_GUESTS  4
 #define RAM_MIB	  512
-#define WARM_S	  45
-#define MEASURE_S 15
+#define WARM_S	  30
+#define MEASURE_S 12
 #define TURN_S	  (WARM_S + MEASURE_S + 5)
-#define AFTER_S	  35
+#define AFTER_S	  25
 #define STEP_S	  0.5
 #define BACK_PART 0.9
 #define BACK_S	  3

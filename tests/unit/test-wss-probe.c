@@ -142,6 +142,38 @@ static void marks_nothing_where_nothing_is(void **state)
 		assert_int_equal(w->probe->n_pages, 0);
 }
 
+/* The kernel's bitmap is a file here: bits are set in it, and cleared as an access would. */
+static void marks_idle_bits_and_sees_them_cleared(void **state)
+{
+	struct world *w = *state;
+	struct wss_probe *p = w->probe;
+	int bitmap = memfd_create("bitmap", MFD_CLOEXEC);
+
+	assert_true(bitmap >= 0);
+	if (w->files.idle_bitmap_fd >= 0)
+		close(w->files.idle_bitmap_fd);
+	w->files.idle_bitmap_fd = bitmap;
+	assert_int_equal(ftruncate(bitmap, 1L << 40), 0);
+	p->method = WSS_BY_IDLE_BITS;
+	p->weights[0] = CHUNK_PAGES;
+	p->n_wanted = 1;
+	wss_probe_run(&p->job);
+	assert_int_equal(p->result, 0);
+	if (geteuid() != 0)
+		return; /* frames are hidden */
+	assert_int_equal(p->n_pages, 1);
+	assert_false(entry_of(w, p->pages[0]) & PAGEMAP_SWAPPED);
+	p->looks[0].page = p->pages[0];
+	p->n_looks = 1;
+	p->n_wanted = 0;
+	wss_probe_run(&p->job);
+	assert_int_equal(p->looks[0].seen, WSS_IDLE);
+	assert_int_equal(ftruncate(bitmap, 0), 0);
+	assert_int_equal(ftruncate(bitmap, 1L << 40), 0);
+	wss_probe_run(&p->job);
+	assert_int_equal(p->looks[0].seen, WSS_TOUCHED);
+}
+
 static void measures_a_fault_or_says_that_it_cannot(void **state)
 {
 	struct fault_probe p;
@@ -149,11 +181,16 @@ static void measures_a_fault_or_says_that_it_cannot(void **state)
 	int r;
 
 	assert_int_equal(fault_probe_init(&p), 0);
-	r = fault_probe_run(&p, &ns);
+	r = fault_probe_run(&p, NULL, 0, &ns);
 	if (r == 0)
 		assert_true(ns > 0);
 	else
 		assert_int_equal(r, -EAGAIN);
+	assert_int_equal(fault_probe_run(&p, "/nowhere", GIB, &ns), -ENOENT);
+	ns = 0;
+	/* A file that is there, as a swap file would be; not every file system reads past its cache. */
+	r = fault_probe_run(&p, "/proc/self/exe", PAGE_BYTES, &ns);
+	assert_true(r == -EINVAL || (r == 0 && ns > 0));
 	fault_probe_done(&p);
 	fault_probe_done(&p);
 }
@@ -164,6 +201,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(tells_what_is_there_from_what_is_not),
 		TEST(marks_pages_by_weight_and_sees_them_come_back),
+		TEST(marks_idle_bits_and_sees_them_cleared),
 		TEST(marks_nothing_where_nothing_is),
 		TEST(measures_a_fault_or_says_that_it_cannot),
 	};
