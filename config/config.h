@@ -144,6 +144,7 @@ struct guest_config {
 	char *disks; /* one a line, as memd-vmm --disk wants them; NULL: none. So are the next */
 	char *nets;
 	bool rng;
+	char *vsock; /* CID,PATH; NULL: none */
 };
 
 /* The built-in defaults, which lack Memory= and Kernel=. -ENOMEM. */

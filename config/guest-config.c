@@ -37,6 +37,7 @@ static const struct schema_key guest_keys[] = {
 	KEY("Disk", SCHEMA_LINES, disks, NULL, .min = 1, .max = PATH_BYTES_MAX),
 	KEY("Net", SCHEMA_LINES, nets, NULL, .min = 1, .max = DEVICE_BYTES_MAX),
 	KEY("Rng", SCHEMA_BOOL, rng, "no"),
+	KEY("Vsock", SCHEMA_TEXT, vsock, NULL, .min = 1, .max = DEVICE_BYTES_MAX),
 	KEY("Autostart", SCHEMA_BOOL, autostart, "no"),
 };
 /* clang-format on */

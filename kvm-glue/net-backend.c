@@ -4,16 +4,15 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <linux/if_tun.h>
 #include <net/if.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include "kvm-glue/device.h"
+#include "kvm-glue/helper.h"
 #include "kvm-glue/slirp.h"
 #include "kvm-glue/virtio-net.h"
 
@@ -139,66 +138,17 @@ static const struct net_backend_ops user_ops = {
 	.receive = user_receive,
 };
 
-/* memd-slirp lies beside us. */
-static int slirp_path(char ret[PATH_MAX], struct error *e)
-{
-	ssize_t n = readlink("/proc/self/exe", ret, PATH_MAX - sizeof(SLIRP_PROGRAM) - 1);
-
-	if (n < 0)
-		return error_set(e, -errno, "/proc/self/exe: %s", strerror(errno));
-	ret[n] = '\0';
-	strcpy(strrchr(ret, '/') + 1, SLIRP_PROGRAM);
-	if (access(ret, X_OK) < 0)
-		return error_set(
-			e, -errno, "user-mode networking needs %s: %s", ret, strerror(errno));
-	return 0;
-}
-
-/* In the child. */
-static void run_slirp(char *const *argv, int fd)
-{
-	static char *const no_environment[] = {NULL};
-
-	if (dup2(fd, SLIRP_FD) < 0)
-		_exit(127);
-	if (fd == SLIRP_FD)
-		fcntl(fd, F_SETFD, 0);
-	execve(argv[0], argv, no_environment);
-	_exit(127);
-}
-
-/* forwards: HOST:GUEST each, checked by the program, which ends when one is wrong. */
+/* forwards: HOST:GUEST each. */
 static int open_user(struct net_backend *b, char (*forwards)[16], unsigned n, struct error *e)
 {
-	char path[PATH_MAX], *argv[FORWARDS_MAX + 2] = {path};
-	_cleanup_close_ int ours = -1, theirs = -1;
-	int fds[2], r;
-	pid_t pid;
+	char *argv[FORWARDS_MAX + 2] = {NULL};
 
 	if (b->n_pairs > 1)
 		return error_set(e, -EINVAL, "a user-mode network has one queue");
-	r = slirp_path(path, e);
-	if (r < 0)
-		return r;
 	for (unsigned i = 0; i < n; i++)
 		argv[1 + i] = forwards[i];
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) < 0)
-		return error_set(e, -errno, "socket pair: %s", strerror(errno));
-	ours = fds[0];
-	theirs = fds[1];
-	pid = fork();
-	if (pid < 0)
-		return error_set(e, -errno, "fork: %s", strerror(errno));
-	if (pid == 0)
-		run_slirp(argv, theirs);
-	cleanup_closep(&theirs);
-	theirs = -1;
-	/* It ends when it cannot do what it was told, and with it the other end of the socket. */
-	if (recv(ours, argv[0], SLIRP_READY, 0) != SLIRP_READY)
-		return error_set(e, -ECHILD, SLIRP_PROGRAM " did not start; its log says why");
 	b->ops = &user_ops;
-	b->fds[0] = TAKE_FD(ours);
-	return 0;
+	return helper_start(SLIRP_PROGRAM, argv, -1, &b->fds[0], e);
 }
 
 /* --- what both have */

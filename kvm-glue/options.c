@@ -11,6 +11,7 @@
 #include "kvm-glue/virtio-blk.h"
 #include "kvm-glue/virtio-net.h"
 #include "kvm-glue/virtio-rng.h"
+#include "kvm-glue/virtio-vsock.h"
 #include "kvm-glue/x86-features.h"
 #include "memd/base/cleanup.h"
 #include "memd/base/units.h"
@@ -35,6 +36,7 @@ enum option_code {
 	OPTION_DISK,
 	OPTION_NET,
 	OPTION_RNG,
+	OPTION_VSOCK,
 	OPTION_LISTEN_FD,
 	OPTION_SOCKET,
 	OPTION_ERROR_FD,
@@ -58,6 +60,7 @@ static const struct option long_options[] = {
 	{"disk", required_argument, NULL, OPTION_DISK},
 	{"net", required_argument, NULL, OPTION_NET},
 	{"rng", no_argument, NULL, OPTION_RNG},
+	{"vsock", required_argument, NULL, OPTION_VSOCK},
 	{"listen-fd", required_argument, NULL, OPTION_LISTEN_FD},
 	{"socket", required_argument, NULL, OPTION_SOCKET},
 	{"error-fd", required_argument, NULL, OPTION_ERROR_FD},
@@ -70,6 +73,7 @@ static const char usage[] =
 	"memd-vmm --name NAME --memory BYTES --kernel PATH --console -|FILE|pty:LINK|unix:PATH\n"
 	"         [--vcpus N] [--boot auto|linux|pvh] [--initrd PATH] [--cmdline TEXT]\n"
 	"         [--cpu-features \"-NAME +NAME...\"] [--console-max BYTES] [--rng]\n"
+	"         [--vsock CID,PATH]\n"
 	"         [--net user[,mac=M][,tcp=HOSTPORT:GUESTPORT]...]...\n"
 	"         [--net tap:NAME[,mac=M][,queues=N]]...\n"
 	"         [--disk PATH[,ro][,direct][,queues=N][,serial=TEXT]]...\n"
@@ -209,6 +213,8 @@ static int parse_one(enum option_code option, const char *value, struct options 
 		return add_device(o, &virtio_blk_kind, value, e);
 	case OPTION_NET:
 		return add_device(o, &virtio_net_kind, value, e);
+	case OPTION_VSOCK:
+		return add_device(o, &virtio_vsock_kind, value, e);
 	case OPTION_RNG:
 		return add_device(o, &virtio_rng_kind, value, e);
 	case OPTION_LISTEN_FD:

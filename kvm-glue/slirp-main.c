@@ -17,6 +17,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 
+#include "kvm-glue/helper.h"
 #include "kvm-glue/sandbox.h"
 #include "kvm-glue/slirp.h"
 #include "memd/base/clock.h"
@@ -34,7 +35,7 @@ struct polls {
 /* Waits for room: the guest reads, or is gone. */
 static ssize_t send_packet(const void *frame, size_t bytes, void *opaque)
 {
-	return send(SLIRP_FD, frame, bytes, MSG_NOSIGNAL);
+	return send(HELPER_FD, frame, bytes, MSG_NOSIGNAL);
 }
 
 static void guest_error(const char *message, void *opaque)
@@ -156,7 +157,7 @@ static bool take_frames(Slirp *slirp)
 	static uint8_t frame[FRAME_BYTES_MAX];
 	ssize_t n;
 
-	while ((n = recv(SLIRP_FD, frame, sizeof(frame), MSG_DONTWAIT)) > 0)
+	while ((n = recv(HELPER_FD, frame, sizeof(frame), MSG_DONTWAIT)) > 0)
 		slirp_input(slirp, frame, (int)n);
 	return n < 0 && (errno == EAGAIN || errno == EINTR);
 }
@@ -170,7 +171,7 @@ static void serve(Slirp *slirp)
 		uint32_t timeout_ms = INT_MAX;
 		int r;
 
-		p.fds[0] = (struct pollfd){.fd = SLIRP_FD, .events = POLLIN};
+		p.fds[0] = (struct pollfd){.fd = HELPER_FD, .events = POLLIN};
 		p.n = 1;
 		slirp_pollfds_fill(slirp, &timeout_ms, add_poll, &p);
 		r = poll(p.fds, p.n, (int)timeout_ms);
@@ -182,7 +183,7 @@ static void serve(Slirp *slirp)
 
 int main(int argc, char *argv[])
 {
-	const int keep[] = {SLIRP_FD};
+	const int keep[] = {HELPER_FD};
 	struct error e = {0};
 	Slirp *slirp;
 
@@ -199,7 +200,7 @@ int main(int argc, char *argv[])
 			return EXIT_FAILURE;
 	if (!slirp)
 		return EXIT_FAILURE;
-	if (send_packet("", SLIRP_READY, NULL) < 0)
+	if (send_packet("", HELPER_READY, NULL) < 0)
 		return EXIT_FAILURE;
 	serve(slirp);
 	slirp_cleanup(slirp);

@@ -5,8 +5,8 @@
 #include <stdint.h>
 
 #define SLIRP_PROGRAM "memd-slirp"
-#define SLIRP_FD      3 /* a SOCK_SEQPACKET socket: one Ethernet frame a message, both ways */
-#define SLIRP_READY   1 /* the first message of the program, of so many bytes: it is up */
+
+/* HELPER_FD (helper.h) carries one Ethernet frame a message, both ways. */
 
 /* An argument of the program, "8022:22": a port of the host's 127.0.0.1 leads to one of the guest. */
 struct slirp_forward {

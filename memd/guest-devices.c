@@ -17,6 +17,7 @@ static const struct {
 	{"Disk", "--disk", offsetof(struct guest_config, disks), 0},
 	{"Net", "--net", offsetof(struct guest_config, nets), 0},
 	{"Rng", "--rng", 0, offsetof(struct guest_config, rng)},
+	{"Vsock", "--vsock", offsetof(struct guest_config, vsock), 0},
 };
 
 static const char *lines_of(const struct guest_config *config, size_t i)

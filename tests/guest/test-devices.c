@@ -92,6 +92,18 @@ static void hostile_guest_never_harms_the_network(void **state)
 	hostile("net", arguments, 2, 5);
 }
 
+static void hostile_guest_never_harms_the_sockets(void **state)
+{
+	char directory[] = "/tmp/memd-vsock.XXXXXX", vsock[64];
+	const char *const arguments[] = {"--vsock", vsock, NULL};
+
+	assert_non_null(mkdtemp(directory));
+	(void)snprintf(vsock, sizeof(vsock), "3,%s/v", directory);
+	hostile("vsock", arguments, 2, 6);
+	assert_int_equal(unlink(strchr(vsock, '/')), 0);
+	assert_int_equal(rmdir(directory), 0);
+}
+
 static char disk_path[64];
 
 static void hostile_guest_never_harms_the_disk(void **state)
@@ -125,6 +137,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(hostile_guest_never_harms_the_random_numbers),
 		cmocka_unit_test(hostile_guest_never_harms_the_network),
+		cmocka_unit_test(hostile_guest_never_harms_the_sockets),
 		cmocka_unit_test_setup_teardown(
 			hostile_guest_never_harms_the_disk, make_disk, remove_disk),
 	};

@@ -206,6 +206,7 @@ int main(int argc, char *argv[])
 		{"disk", required_argument, NULL, 'x'},
 		{"net", required_argument, NULL, 'x'},
 		{"rng", no_argument, NULL, 'x'},
+		{"vsock", required_argument, NULL, 'x'},
 		{0},
 	};
 	struct vmm v = {.cmdline = "", .state = VMM_STATE_RUNNING};

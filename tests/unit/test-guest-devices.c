@@ -46,12 +46,13 @@ static void each_device_is_an_option_in_order(void **state)
 	_cleanup_free_ char *text = NULL;
 	struct guest_devices d;
 
+	set("Vsock", "3,/run/web.vsock");
 	set("Rng", "yes");
 	set("Disk", "/a.img,ro");
 	set("Net", "user");
 	set("Disk", "/b.img");
 	assert_int_equal(guest_devices_init(&d, &config, NULL), 0);
-	assert_int_equal(d.n, 4);
+	assert_int_equal(d.n, 5);
 	assert_string_equal(d.list[0].option, "--disk");
 	assert_string_equal(d.list[0].value, "/a.img,ro");
 	assert_string_equal(d.list[1].option, "--disk");
@@ -60,9 +61,12 @@ static void each_device_is_an_option_in_order(void **state)
 	assert_string_equal(d.list[2].value, "user");
 	assert_string_equal(d.list[3].option, "--rng");
 	assert_null(d.list[3].value);
+	assert_string_equal(d.list[4].option, "--vsock");
+	assert_string_equal(d.list[4].value, "3,/run/web.vsock");
 	guest_devices_done(&d);
 	assert_int_equal(guest_devices_text(&config, &text, NULL), 0);
-	assert_string_equal(text, "Disk=/a.img,ro\nDisk=/b.img\nNet=user\nRng=yes\n");
+	assert_string_equal(text, "Disk=/a.img,ro\nDisk=/b.img\nNet=user\nRng=yes\n"
+				  "Vsock=3,/run/web.vsock\n");
 }
 
 static void empty_value_forgets_what_was_before(void **state)

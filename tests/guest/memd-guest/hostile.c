@@ -348,6 +348,8 @@ static bool is_target(const struct virtio_device *d)
 		return d->type == VIRTIO_ID_CONSOLE;
 	if (cmdline_is("target", "net"))
 		return d->type == VIRTIO_ID_NET;
+	if (cmdline_is("target", "vsock"))
+		return d->type == VIRTIO_ID_VSOCK;
 	if (cmdline_is("target", "disk"))
 		return d->type == VIRTIO_ID_BLOCK;
 	if (cmdline_is("target", "rng"))

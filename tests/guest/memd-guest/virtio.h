@@ -15,6 +15,7 @@
 #define VIRTIO_ID_CONSOLE 3
 #define VIRTIO_ID_RNG	  4
 #define VIRTIO_ID_BALLOON 5
+#define VIRTIO_ID_VSOCK	  19
 
 #define VIRTIO_F_VERSION_1 (UINT64_C(1) << 32)
 
