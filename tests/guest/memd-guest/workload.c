@@ -238,7 +238,7 @@ static bool service(struct worker *w, uint64_t now_ns)
 		next_report_ns = now_ns + report_ns;
 		report(now_ns);
 	}
-	if (end_ns && now_ns - start_ns >= end_ns)
+	if (end_ns && run_ns && now_ns - run_ns >= end_ns)
 		__atomic_store_n(&stopping, 1, __ATOMIC_RELEASE);
 	return more;
 }

@@ -17,7 +17,8 @@
  *   rewrite_per_s         changes of hot unique pages
  *   rewrite_common_per_s  of common pages
  *   rewrite_zero_per_s    of zero pages
- *   seconds               then the last line, and power off (default 0: for ever)
+ *   seconds               of its run, after the fill: then the last line, and power off (default 0:
+ *                         for ever)
  *   final_verify          1: everything once more before the last line
  *   report_ms             interval of the report line (default 1000)
  * and those of scratch.h, balloon.h, disk.h, smp.h and stopwatch.h.
