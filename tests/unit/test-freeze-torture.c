@@ -35,6 +35,7 @@
 #define POOL_SLOTS   64
 #define IO_PAGES_MAX 4
 #define PAGE_WORDS   (PAGE_BYTES / sizeof(uint64_t))
+#define STILL_US     (3 * US_PER_S)
 
 /*
  * Guest memory is written by some and read by others at the same time on purpose: not the
@@ -42,17 +43,28 @@
  */
 #define GUEST_ACCESS __attribute__((no_sanitize("thread"), noinline))
 
+/* What is left out, so that it is seen that the torture would see it. */
+enum left_out {
+	NOTHING,
+	THE_FREEZE,
+	THE_COMPARISON,
+	THE_WAKE,
+	THE_BUSY_RULE,
+};
+
 struct torture {
+	enum left_out left_out;
 	struct guest_ram *ram;
 	int pagemap_fd;
 	int pool_fd;
 	uint8_t *pool;
 	int io_fd; /* a file of the pool's content, O_DIRECT; -1: none here */
-	bool with_freeze;
 	bool with_pageout;
 	atomic_bool stop;
 	_Atomic uint64_t verified, corrupt, io, discarded;
 	_Atomic uint64_t mapped, dropped, restored, thawed;
+	uint64_t verified_before, moved_us; /* of the thread that waits */
+	bool stood_still;
 };
 
 struct thread {
@@ -228,7 +240,7 @@ static void *device_main(void *arg)
 
 		for (unsigned i = 0; i < n; i++)
 			verify(th, page + i);
-		if (guest_ram_busy(t->ram, gpa, n * PAGE_BYTES) < 0)
+		if (t->left_out != THE_BUSY_RULE && guest_ram_busy(t->ram, gpa, n * PAGE_BYTES) < 0)
 			break;
 		if (pread(t->io_fd, guest_ram_page_ptr(t->ram, page), n * PAGE_BYTES,
 			    (off_t)(content * PAGE_BYTES)) == (ssize_t)(n * PAGE_BYTES))
@@ -237,7 +249,8 @@ static void *device_main(void *arg)
 				th->word[page + i] = PAGE_WORDS;
 				atomic_fetch_add(&t->io, 1);
 			}
-		guest_ram_done(t->ram, gpa, n * PAGE_BYTES);
+		if (t->left_out != THE_BUSY_RULE)
+			guest_ram_done(t->ram, gpa, n * PAGE_BYTES);
 	}
 	return NULL;
 }
@@ -274,7 +287,9 @@ static enum fate judge(const struct torture *t, uint64_t page, uint32_t *ret_slo
 
 	if (page_is_zero(p))
 		return FATE_DROP;
-	if (name == 0 || name > POOL_SLOTS || !page_equal(p, t->pool + (name - 1) * PAGE_BYTES))
+	if (name == 0 || name > POOL_SLOTS)
+		return FATE_NONE;
+	if (t->left_out != THE_COMPARISON && !page_equal(p, t->pool + (name - 1) * PAGE_BYTES))
 		return FATE_NONE;
 	*ret_slot = (uint32_t)name - 1;
 	return freeze_slot_of(t->ram, page, &mapped) && mapped == *ret_slot ? FATE_RESTORE
@@ -348,10 +363,12 @@ static void share_chunk(struct torture *t, struct freeze *f, uint64_t chunk)
 	if (freeze_begin(f, t->ram, first) < 0)
 		return;
 	freeze_pages(f, wanted);
-	if (!t->with_freeze)
+	if (t->left_out == THE_FREEZE)
 		leave_the_freeze_out(t, chunk);
 	for (unsigned i = 0, n; i < CHUNK_PAGES; i += n)
 		n = freeze_is_frozen(f, i) ? decide(t, f, i) : 1;
+	if (t->left_out == THE_WAKE)
+		f->wake_end = 0;
 	freeze_end(f);
 	while (guest_ram_take_released(t->ram, slots, POOL_SLOTS) == POOL_SLOTS)
 		;
@@ -401,26 +418,56 @@ static int make_io_file(const struct torture *t)
 	return direct;
 }
 
-/* Corruption takes as long to come about as a busy machine makes it. */
-static uint64_t run_ms(bool until_corrupt)
+/* What is left out is seen as late as a busy machine makes it. */
+static uint64_t run_ms(const struct torture *t)
 {
 	const char *text = getenv("MEMD_TORTURE_MS");
 
-	return text ? strtoull(text, NULL, 10) : until_corrupt ? 60000 : 4000;
+	return text ? strtoull(text, NULL, 10) : t->left_out ? 60000 : 4000;
 }
 
-/* Ends early when corruption was seen and is what the caller waits for. */
-static void run(struct torture *t, bool until_corrupt)
+/* Whoever still waits for a frozen page goes on, so that the test can end. */
+static void wake_all(const struct torture *t)
+{
+	struct uffdio_range range = {
+		.start = (uintptr_t)guest_ram_page_ptr(t->ram, 0),
+		.len = RAM_PAGES * PAGE_BYTES,
+	};
+
+	ioctl(t->ram->uffd, UFFDIO_WAKE, &range);
+}
+
+/* Nobody has verified a page since the last call but one. */
+static bool stands_still(struct torture *t)
+{
+	uint64_t verified = atomic_load(&t->verified), now_us = clock_monotonic_us();
+
+	if (verified != t->verified_before) {
+		t->verified_before = verified;
+		t->moved_us = now_us;
+	}
+	return now_us - t->moved_us > STILL_US;
+}
+
+/* Whether what the test waits for has come about. */
+static bool is_seen(struct torture *t)
+{
+	if (t->left_out == THE_WAKE)
+		t->stood_still |= stands_still(t);
+	return t->left_out && (t->stood_still || atomic_load(&t->corrupt));
+}
+
+static void run(struct torture *t)
 {
 	static void *(*const mains[])(void *) = {
 		writer_main, writer_main, writer_main, device_main, sharer_main, pageout_main};
 	struct thread *threads[ARRAY_SIZE(mains)] = {0};
-	uint64_t end_us = clock_monotonic_us() + run_ms(until_corrupt) * US_PER_MS;
+	uint64_t end_us = clock_monotonic_us() + run_ms(t) * US_PER_MS;
 
 	for (unsigned i = 0; i < ARRAY_SIZE(mains); i++) {
 		struct thread *th;
 
-		if ((mains[i] == device_main && t->io_fd < 0) ||
+		if ((mains[i] == device_main && (t->io_fd < 0 || t->left_out == THE_WAKE)) ||
 			(mains[i] == pageout_main && !t->with_pageout))
 			continue;
 		th = threads[i] = calloc(1, sizeof(*th));
@@ -430,9 +477,15 @@ static void run(struct torture *t, bool until_corrupt)
 			th->word[page] = PAGE_WORDS;
 		assert_int_equal(pthread_create(&th->id, NULL, mains[i], th), 0);
 	}
-	while (clock_monotonic_us() < end_us && !(until_corrupt && atomic_load(&t->corrupt)))
+	t->moved_us = clock_monotonic_us();
+	while (clock_monotonic_us() < end_us && !is_seen(t))
 		clock_sleep_us(10000);
 	atomic_store(&t->stop, true);
+	t->moved_us = clock_monotonic_us();
+	while (t->left_out == THE_WAKE && !stands_still(t)) {
+		wake_all(t); /* a freeze that is still under way may hold up somebody again */
+		clock_sleep_us(10000);
+	}
 	for (unsigned i = 0; i < ARRAY_SIZE(mains); i++) {
 		if (threads[i])
 			pthread_join(threads[i]->id, NULL);
@@ -455,7 +508,7 @@ static void torture(struct torture *t)
 	printf("# direct I/O: %s, page-out: %s\n", t->io_fd >= 0 ? "yes" : "not here",
 		t->with_pageout ? "yes" : "not here");
 
-	run(t, !t->with_freeze);
+	run(t);
 	assert_int_equal(guest_ram_census(t->ram, &census), 0);
 	printf("# verified %lu corrupt %lu, mapped %lu dropped %lu restored %lu thawed %lu, "
 	       "discarded %lu, direct I/O %lu\n",
@@ -472,7 +525,7 @@ static void torture(struct torture *t)
 
 static void nothing_is_lost_while_pages_are_exchanged(void **state)
 {
-	struct torture t = {.with_freeze = true};
+	struct torture t = {0};
 
 	torture(&t);
 	assert_int_equal(t.corrupt, 0);
@@ -485,10 +538,34 @@ static void nothing_is_lost_while_pages_are_exchanged(void **state)
 
 static void corruption_is_seen_when_the_freeze_is_left_out(void **state)
 {
-	struct torture t = {.with_freeze = false};
+	struct torture t = {.left_out = THE_FREEZE};
 
 	torture(&t);
 	assert_true(t.corrupt > 0);
+}
+
+static void corruption_is_seen_when_the_comparison_is_left_out(void **state)
+{
+	struct torture t = {.left_out = THE_COMPARISON};
+
+	torture(&t);
+	assert_true(t.corrupt > 0);
+}
+
+static void writers_stand_still_when_the_wake_is_left_out(void **state)
+{
+	struct torture t = {.left_out = THE_WAKE};
+
+	torture(&t);
+	assert_true(t.stood_still);
+}
+
+static void corruption_is_seen_when_direct_io_is_not_announced(void **state)
+{
+	struct torture t = {.left_out = THE_BUSY_RULE};
+
+	torture(&t);
+	assert_true(t.corrupt > 0 || t.io == 0);
 }
 
 int main(void)
@@ -496,6 +573,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(nothing_is_lost_while_pages_are_exchanged),
 		cmocka_unit_test(corruption_is_seen_when_the_freeze_is_left_out),
+		cmocka_unit_test(corruption_is_seen_when_the_comparison_is_left_out),
+		cmocka_unit_test(writers_stand_still_when_the_wake_is_left_out),
+		cmocka_unit_test(corruption_is_seen_when_direct_io_is_not_announced),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
