@@ -235,8 +235,8 @@ static int join(struct pool_client *c, int pidfd, uint32_t n_pages)
 	return welcome->proto_version == POOL_PROTO_VERSION ? 0 : -EPROTO;
 }
 
-int pool_client_new(int fd, int pidfd, uint32_t n_pages, struct pool_files *files,
-	struct pool_client **ret)
+int pool_client_new(
+	int fd, int pidfd, uint32_t n_pages, struct pool_files *files, struct pool_client **ret)
 {
 	_cleanup_(pool_client_freep) struct pool_client *c = calloc(1, sizeof(*c));
 	int r;

@@ -30,8 +30,8 @@ void pool_files_free(struct pool_files *f);
  * becomes of the connection. n_pages: that it may offer, by number. files: the caller's, of this and
  * of all earlier connections. -EPROTO for an answer that makes no sense, -ETIMEDOUT, -EPIPE, -ENOMEM.
  */
-int pool_client_new(int fd, int pidfd, uint32_t n_pages, struct pool_files *files,
-	struct pool_client **ret);
+int pool_client_new(
+	int fd, int pidfd, uint32_t n_pages, struct pool_files *files, struct pool_client **ret);
 /* What is mapped over guest RAM stays valid. NULL is allowed. */
 void pool_client_free(struct pool_client *c);
 DEFINE_CLEANUP(struct pool_client *, pool_client_free)

@@ -203,6 +203,15 @@ void pool_memfd_trim(struct pool_memfd *f)
 	}
 }
 
+void pool_memfd_find_leaks(struct pool_memfd *f)
+{
+	if (pool_memfd_blocks_bytes(f) / PAGE_BYTES <= f->n_used + f->n_stale)
+		return;
+	for (uint32_t w = 0; w < POOL_FILE_WORDS; w++)
+		f->stale[w] = ~f->used[w];
+	f->n_stale = (uint32_t)POOL_FILE_PAGES - f->n_used;
+}
+
 uint64_t pool_memfd_blocks_bytes(const struct pool_memfd *f)
 {
 	struct stat st;

@@ -65,4 +65,9 @@ int pool_memfd_get(const struct pool_memfd *f, uint32_t i, uint8_t *ret_page);
 void pool_memfd_drop(struct pool_memfd *f, uint32_t i);
 /* Punches all stale slots, neighbours in one call. */
 void pool_memfd_trim(struct pool_memfd *f);
+/*
+ * A member that reads where no slot is used makes a page there: if the file has more pages than we
+ * put into it, everything unused waits to be punched.
+ */
+void pool_memfd_find_leaks(struct pool_memfd *f);
 uint64_t pool_memfd_blocks_bytes(const struct pool_memfd *f);

@@ -316,6 +316,7 @@ static int on_get_stats(struct pool_server *s, struct connection *c, const struc
 {
 	if (m->header.size)
 		return -EPROTO;
+	pool_find_leaks(s->pool); /* memd asks at each tick: often enough */
 	pool_stats_read(s->pool, &c->reply.stats);
 	set_reply(c, POOL_STATS, m->header.seq, sizeof(c->reply.stats));
 	return 0;

@@ -32,8 +32,10 @@
 
 #include "dedup/page-hash.h"
 #include "dedup/pool-memfd.h"
+#include "dedup/pool-frames.h"
 #include "dedup/pool-hints.h"
 #include "dedup/pool-index.h"
+#include "dedup/pool-refs.h"
 #include "memd/base/clock.h"
 #include "memd/base/overflow.h"
 
@@ -52,11 +54,8 @@
 
 struct pool_member {
 	uint16_t id;
-	uint32_t n_pages; /* that it may offer; their frames are the ones from first_frame on */
-	uint32_t first_frame; /* POOL_FRAME_NONE: there was no room, its offers are not noted */
-	uint32_t **refs; /* references held, by extent (NULL: none yet) and slot within */
-	size_t n_extents; /* of refs */
-	uint64_t n_slots; /* different ones it holds */
+	struct pool_frames frames; /* of the pages that it may offer */
+	struct pool_refs refs;
 	bool detached; /* its connection is gone */
 	uint32_t extent; /* that it fills, over all files; EXTENT_NONE */
 	uint32_t next; /* slot of the extent that is tried next */
@@ -72,8 +71,7 @@ struct pool {
 	struct pool_memfd **files;
 	size_t n_files;
 	struct pool_member *members[POOL_MEMBERS_MAX + 1]; /* by id; [0] is nobody */
-	struct pool_member *by_frame[POOL_MEMBERS_MAX + 1]; /* those that have frames, ascending */
-	size_t n_by_frame;
+	struct pool_frames *frames; /* of all members that have any, ascending */
 	bool restoring; /* between pool_restore_begin and _end */
 	struct pool_stats stats; /* what is counted as it happens */
 };
@@ -119,54 +117,6 @@ static struct pool_slot *slot_of(const struct pool *p, uint32_t slot)
 	return &file_of(p, slot)->slots[slot % POOL_FILE_PAGES];
 }
 
-/* The member whose page a frame is; NULL when it has gone. */
-static struct pool_member *member_of_frame(const struct pool *p, uint32_t frame)
-{
-	for (size_t i = 0; i < p->n_by_frame; i++) {
-		struct pool_member *m = p->by_frame[i];
-
-		if (frame >= m->first_frame && frame - m->first_frame < m->n_pages)
-			return m;
-	}
-	return NULL;
-}
-
-/* Gives m the first gap that is wide enough. */
-static void give_frames(struct pool *p, struct pool_member *m)
-{
-	uint64_t first = POOL_FRAME_NONE + 1, end;
-	size_t at = 0;
-
-	for (; at < p->n_by_frame && p->by_frame[at]->first_frame - first < m->n_pages; at++)
-		first = (uint64_t)p->by_frame[at]->first_frame + p->by_frame[at]->n_pages;
-	end = first + m->n_pages;
-	if (m->n_pages == 0 || end > UINT64_C(1) << POOL_FRAME_BITS)
-		return;
-	m->first_frame = (uint32_t)first;
-	memmove(&p->by_frame[at + 1], &p->by_frame[at], (p->n_by_frame - at) * sizeof(m));
-	p->by_frame[at] = m;
-	p->n_by_frame++;
-}
-
-static void take_frames(struct pool *p, const struct pool_member *m)
-{
-	for (size_t i = 0; i < p->n_by_frame; i++)
-		if (p->by_frame[i] == m) {
-			p->n_by_frame--;
-			memmove(&p->by_frame[i], &p->by_frame[i + 1],
-				(p->n_by_frame - i) * sizeof(m));
-		}
-}
-
-static void limit_hints(struct pool *p)
-{
-	uint64_t n_pages = 0;
-
-	for (size_t i = 0; i < p->n_by_frame; i++)
-		n_pages += p->by_frame[i]->n_pages;
-	pool_hints_limit(&p->hints, n_pages * HINTS_PERCENT / 100);
-}
-
 int pool_member_new(struct pool *p, uint32_t n_pages, struct pool_member **ret)
 {
 	for (uint16_t id = 1; id <= POOL_MEMBERS_MAX; id++) {
@@ -178,12 +128,12 @@ int pool_member_new(struct pool *p, uint32_t n_pages, struct pool_member **ret)
 		if (!m)
 			return -ENOMEM;
 		m->id = id;
-		m->n_pages = n_pages;
+		m->frames = (struct pool_frames){.n = n_pages, .owner = m};
 		m->extent = EXTENT_NONE;
-		give_frames(p, m);
+		pool_frames_give(&p->frames, &m->frames);
 		p->members[id] = m;
 		p->stats.members++;
-		limit_hints(p);
+		pool_hints_limit(&p->hints, pool_frames_sum(p->frames) * HINTS_PERCENT / 100);
 		*ret = m;
 		return 0;
 	}
@@ -234,71 +184,38 @@ void pool_member_detach(struct pool *p, struct pool_member *m)
 
 static void put_all_references(struct pool *p, struct pool_member *m)
 {
-	for (size_t extent = 0; extent < m->n_extents; extent++) {
-		for (uint32_t i = 0; m->refs[extent] && i < POOL_EXTENT_SLOTS; i++)
-			if (m->refs[extent][i])
-				put_references(p, (uint32_t)extent * POOL_EXTENT_SLOTS + i,
-					m->refs[extent][i]);
-		free(m->refs[extent]);
-	}
-	free(m->refs);
+	uint32_t slot = 0, n;
+
+	while ((n = pool_refs_take_next(&m->refs, &slot)))
+		put_references(p, slot, n);
+	pool_refs_done(&m->refs);
 }
 
 void pool_member_free(struct pool *p, struct pool_member *m)
 {
 	put_all_references(p, m);
 	leave_extent(p, m);
-	take_frames(p, m);
-	limit_hints(p);
+	pool_frames_take(&p->frames, &m->frames);
+	pool_hints_limit(&p->hints, pool_frames_sum(p->frames) * HINTS_PERCENT / 100);
 	p->members[m->id] = NULL;
 	p->stats.members--;
 	free(m->notify);
 	free(m);
 }
 
-/* Where the references of m to a slot are counted; NULL when it never had one in that extent. */
-static uint32_t *refs_of(const struct pool_member *m, uint32_t slot)
-{
-	uint32_t extent = slot / POOL_EXTENT_SLOTS;
-
-	if (extent >= m->n_extents || !m->refs[extent])
-		return NULL;
-	return &m->refs[extent][slot % POOL_EXTENT_SLOTS];
-}
-
-/* The same, made if need be. NULL: no memory. */
-static uint32_t *make_refs_of(struct pool *p, struct pool_member *m, uint32_t slot)
-{
-	uint32_t extent = slot / POOL_EXTENT_SLOTS;
-
-	if (extent >= m->n_extents) {
-		size_t n = p->n_files * POOL_FILE_EXTENTS;
-		uint32_t **refs = reallocarray(m->refs, n, sizeof(*refs));
-
-		if (!refs)
-			return NULL;
-		memset(refs + m->n_extents, 0, (n - m->n_extents) * sizeof(*refs));
-		m->refs = refs;
-		m->n_extents = n;
-	}
-	if (!m->refs[extent])
-		m->refs[extent] = calloc(POOL_EXTENT_SLOTS, sizeof(**m->refs));
-	return refs_of(m, slot);
-}
-
 /* One more reference of m to a slot that is used. -EDQUOT, -ENOMEM, -EOVERFLOW. */
 static int grant(struct pool *p, struct pool_member *m, uint32_t slot)
 {
 	struct pool_slot *s = slot_of(p, slot);
-	uint32_t *refs = make_refs_of(p, m, slot);
+	uint32_t *refs = pool_refs_make(&m->refs, slot);
 
 	if (!refs)
 		return -ENOMEM;
 	if (s->refs == UINT32_MAX)
 		return -EOVERFLOW;
-	if (*refs == 0 && m->n_slots >= p->limits.max_member_slots)
+	if (*refs == 0 && m->refs.n_slots >= p->limits.max_member_slots)
 		return -EDQUOT;
-	m->n_slots += *refs == 0;
+	m->refs.n_slots += *refs == 0;
 	(*refs)++;
 	s->refs++;
 	p->stats.references++;
@@ -321,9 +238,9 @@ static bool find_hash(const struct pool *p, uint64_t hash, size_t *cursor, uint3
 /* Whether some other page was offered with that hash before; notes the offer. */
 static bool is_hinted(struct pool *p, const struct pool_member *m, const struct pool_lookup *query)
 {
-	if (m->first_frame == POOL_FRAME_NONE || query->page >= m->n_pages)
+	if (m->frames.first == POOL_FRAME_NONE || query->page >= m->frames.n)
 		return false;
-	return pool_hints_offer(&p->hints, query->hash, m->first_frame + query->page) !=
+	return pool_hints_offer(&p->hints, query->hash, m->frames.first + query->page) !=
 	       POOL_FRAME_NONE;
 }
 
@@ -353,11 +270,11 @@ void pool_lookup(struct pool *p, struct pool_member *m, const struct pool_lookup
 int pool_release(struct pool *p, struct pool_member *m, const uint32_t *slots, size_t n)
 {
 	for (size_t i = 0; i < n; i++) {
-		uint32_t *refs = refs_of(m, slots[i]);
+		uint32_t *refs = pool_refs_find(&m->refs, slots[i]);
 
 		if (!refs || *refs == 0)
 			return -EPROTO;
-		m->n_slots -= --*refs == 0;
+		m->refs.n_slots -= --*refs == 0;
 		put_references(p, slots[i], 1);
 	}
 	return 0;
@@ -449,7 +366,8 @@ static int find_equal(struct pool *p, uint64_t hash, const uint8_t *page, uint32
 static void notify_hint(struct pool *p, uint64_t hash)
 {
 	uint32_t frame = pool_hints_take(&p->hints, hash);
-	struct pool_member *m = frame == POOL_FRAME_NONE ? NULL : member_of_frame(p, frame);
+	const struct pool_frames *frames = pool_frames_find(p->frames, frame);
+	struct pool_member *m = frames ? frames->owner : NULL;
 
 	if (!m || m->detached || m->n_notify == NOTIFY_MAX)
 		return;
@@ -463,7 +381,7 @@ static void notify_hint(struct pool *p, uint64_t hash)
 		m->notify_size = size;
 	}
 	m->notify[m->n_notify++] =
-		(struct pool_notify){.hash = hash, .page = frame - m->first_frame};
+		(struct pool_notify){.hash = hash, .page = frame - m->frames.first};
 }
 
 static int insert_new(struct pool *p, struct pool_member *m, uint64_t hash, const uint8_t *page,
@@ -473,7 +391,7 @@ static int insert_new(struct pool *p, struct pool_member *m, uint64_t hash, cons
 	int r;
 
 	if (p->stats.pages_used >= p->limits.max_pages ||
-		m->n_slots >= p->limits.max_member_slots || !find_slot(p, m, &slot))
+		m->refs.n_slots >= p->limits.max_member_slots || !find_slot(p, m, &slot))
 		return -ENOSPC;
 	r = pool_index_add(&p->index, hash, slot);
 	if (r < 0)
@@ -639,19 +557,16 @@ bool pool_wants_trim(const struct pool *p)
 	return false;
 }
 
+void pool_find_leaks(struct pool *p)
+{
+	for (size_t i = 0; i < p->n_files; i++)
+		pool_memfd_find_leaks(p->files[i]);
+}
+
 void pool_trim(struct pool *p)
 {
 	for (size_t i = 0; i < p->n_files; i++)
 		pool_memfd_trim(p->files[i]);
-}
-
-static uint64_t refs_bytes(const struct pool_member *m)
-{
-	uint64_t bytes = m->n_extents * sizeof(*m->refs);
-
-	for (size_t extent = 0; extent < m->n_extents; extent++)
-		bytes += m->refs[extent] ? POOL_EXTENT_SLOTS * sizeof(**m->refs) : 0;
-	return bytes;
 }
 
 void pool_stats_read(const struct pool *p, struct pool_stats *ret)
@@ -662,7 +577,7 @@ void pool_stats_read(const struct pool *p, struct pool_stats *ret)
 	s.index_bytes = p->index.size * sizeof(*p->index.entries) + pool_hints_bytes(&p->hints);
 	for (size_t i = 0; i <= POOL_MEMBERS_MAX; i++)
 		if (p->members[i])
-			s.index_bytes += refs_bytes(p->members[i]);
+			s.index_bytes += pool_refs_bytes(&p->members[i]->refs);
 	for (size_t i = 0; i < p->n_files; i++) {
 		s.memfd_bytes += pool_memfd_blocks_bytes(p->files[i]);
 		s.index_bytes += sizeof(*p->files[i]);

@@ -96,6 +96,8 @@ int pool_file_fd(const struct pool *p, size_t index);
 
 /* Gives the memory of pages that nobody holds any more back to the system, neighbours at once. */
 void pool_trim(struct pool *p);
+/* Finds memory that members made in our files by reading where nothing is: for the next trim. */
+void pool_find_leaks(struct pool *p);
 /* Whether pool_trim has something to do. */
 bool pool_wants_trim(const struct pool *p);
 

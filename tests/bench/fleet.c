@@ -41,7 +41,7 @@ static int start_guest(struct fleet *f, const struct fleet_options *o)
 	int r;
 
 	snprintf(cmdline, sizeof(cmdline),
-		"mode=loaded loaded_mib=%" PRIu64 " loaded_per_s=%" PRIu64
+		"mode=loaded timer_hz=20 loaded_mib=%" PRIu64 " loaded_per_s=%" PRIu64
 		" loaded_hot_mib=%" PRIu64 " loaded_rewrite_per_s=%" PRIu64,
 		mib, o->load_per_s, hot * PAGE_BYTES / MIB, hot ? o->load_per_s : 0);
 	g->mem_fd = -1;

@@ -326,6 +326,72 @@ static void members_get_files_they_can_only_read(void **state)
 	assert_int_equal(status, 0);
 }
 
+/* A hostile member: what it may do with its descriptor is read, and reading fills holes. */
+static void memory_that_a_member_makes_by_reading_holes_goes_again(void **state)
+{
+	struct group *g = *state;
+	uint32_t slot = insert(g->pool, g->a, 1);
+	volatile uint8_t *file = mmap(NULL, POOL_FILE_PAGES * PAGE_BYTES, PROT_READ, MAP_SHARED,
+		pool_file_fd(g->pool, 0), 0);
+	unsigned sum = 0;
+
+	assert_ptr_not_equal(file, MAP_FAILED);
+	for (uint64_t i = 0; i < 2000; i++)
+		sum += file[i * 7 * PAGE_BYTES];
+	assert_true(stats_of(g->pool).memfd_bytes >= 2000 * PAGE_BYTES);
+	pool_find_leaks(g->pool);
+	assert_true(pool_wants_trim(g->pool));
+	assert_int_equal(stats_of(g->pool).memfd_bytes, PAGE_BYTES);
+	assert_false(pool_wants_trim(g->pool));
+	fill(pages[0], 1);
+	assert_memory_equal((const void *)(uintptr_t)(file + slot % POOL_FILE_PAGES * PAGE_BYTES),
+		pages[0], PAGE_BYTES);
+	/* slots that were punched are used as before */
+	for (uint64_t c = 2; c < 1000; c++)
+		assert_int_not_equal(insert(g->pool, g->a, c), POOL_SLOT_NONE);
+	pool_find_leaks(g->pool);
+	assert_false(pool_wants_trim(g->pool));
+	assert_int_equal(stats_of(g->pool).memfd_bytes, 999 * PAGE_BYTES);
+	munmap((void *)(uintptr_t)file, POOL_FILE_PAGES * PAGE_BYTES);
+}
+
+/* A hostile member: offers until it has pushed out what it can. Others then share as before. */
+static void a_member_that_floods_costs_others_little(void **state)
+{
+	struct group *g = *state;
+	struct pool_member *bad;
+	unsigned shared = 0;
+
+	assert_int_equal(pool_member_new(g->pool, N_PAGES, &bad), 0);
+	for (uint64_t i = 0; i < 20 * N_PAGES; i++) {
+		const struct pool_lookup query = {
+			.hash = i * 77 + 1, .page = (uint32_t)(i % N_PAGES)};
+		uint32_t slot;
+
+		pool_lookup(g->pool, bad, &query, 1, &slot);
+	}
+	assert_true(stats_of(g->pool).index_bytes < (UINT64_C(1) << 20) * 3);
+	for (uint32_t c = 0; c < 1000; c++) {
+		lookup(g->pool, g->a, c, c);
+		shared += lookup(g->pool, g->b, c, c) == POOL_SLOT_HINTED;
+	}
+	assert_true(shared >= 990);
+	pool_member_free(g->pool, bad);
+}
+
+/* A hostile member: says the hash of a page that others have, and hands over other bytes. */
+static void a_member_that_lies_about_a_hash_gives_nobody_other_bytes(void **state)
+{
+	struct group *g = *state;
+	uint32_t slot;
+
+	assert_int_equal(lookup(g->pool, g->a, 1, 0), POOL_SLOT_NONE);
+	assert_int_equal(lookup(g->pool, g->b, 1, 0), POOL_SLOT_HINTED);
+	slot = insert(g->pool, g->b, 666);
+	assert_int_equal(lookup(g->pool, g->a, 1, 0), POOL_SLOT_NONE); /* it is not page 1's */
+	assert_int_equal(lookup(g->pool, g->a, 666, 0), slot);
+}
+
 /*
  * Against a plain array; few keys, so that runs, several values a key, growing and shrinking all
  * occur.
@@ -440,6 +506,9 @@ int main(void)
 			setup_three_slots_each, teardown),
 		IN_GROUP(takes_no_more_members_than_it_can_count),
 		IN_GROUP(members_get_files_they_can_only_read),
+		IN_GROUP(memory_that_a_member_makes_by_reading_holes_goes_again),
+		IN_GROUP(a_member_that_floods_costs_others_little),
+		IN_GROUP(a_member_that_lies_about_a_hash_gives_nobody_other_bytes),
 		cmocka_unit_test(the_index_is_a_multimap),
 		cmocka_unit_test(hints_are_bounded_and_new_ones_push_out_others),
 		cmocka_unit_test(hints_take_less_than_sixteen_bytes_each_and_hardly_one_is_lost),

@@ -199,7 +199,8 @@ void smp_timer_start(void)
 	apic_write(APIC_SPURIOUS, SPURIOUS_ENABLE | VECTOR_SPURIOUS);
 	apic_write(APIC_TIMER_SCALE, TIMER_DIVIDE_16);
 	apic_write(APIC_TIMER, TIMER_PERIODIC | VECTOR_TIMER);
-	apic_write(APIC_TIMER_COUNT, TIMER_BUS_HZ / 16 / TIMER_HZ);
+	apic_write(APIC_TIMER_COUNT,
+		(uint32_t)(TIMER_BUS_HZ / 16 / cmdline_number("timer_hz", TIMER_HZ)));
 }
 
 void smp_timer_acknowledge(void)

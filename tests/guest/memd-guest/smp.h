@@ -4,7 +4,7 @@
 #include "tests/guest/memd-guest/cpu.h"
 #include "tests/guest/memd-guest/start-info.h"
 
-#define TIMER_HZ 100
+#define TIMER_HZ 100 /* the command line's timer_hz says otherwise */
 
 /*
  * Ring 0, once: finds the processors in the ACPI MADT; without one, believes the command line's
