@@ -2,6 +2,7 @@
  * Claims about the sharing primitive, one at a time; all at once with threads is
  * test-freeze-torture.c.
  */
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -16,6 +17,7 @@
 #include "dedup/freeze.h"
 #include "dedup/page-hash.h"
 #include "memd/base/clock.h"
+#include "memd/base/fd.h"
 #include "memd/base/pool-proto.h"
 #include "tests/guest/zram.h"
 
@@ -98,6 +100,7 @@ static struct guest_ram_census census(struct world *w)
 struct writer {
 	pthread_t thread;
 	volatile uint8_t *p;
+	_Atomic pid_t tid; /* 0: not there yet */
 	atomic_bool through;
 };
 
@@ -106,16 +109,37 @@ __attribute__((no_sanitize("thread"))) static void *write_byte(void *arg)
 {
 	struct writer *writer = arg;
 
+	atomic_store(&writer->tid, gettid());
 	*writer->p = 0xee;
 	atomic_store(&writer->through, true);
 	return NULL;
 }
 
+static bool sleeps(pid_t tid)
+{
+	_cleanup_free_ char *text = NULL;
+	const char *state;
+	char path[64];
+	size_t size;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/stat", (int)tid);
+	if (fd_read_file_at(AT_FDCWD, path, 1024, &text, &size) < 0)
+		return false;
+	state = strrchr(text, ')');
+	return state && state[1] == ' ' && state[2] != 'R';
+}
+
+/* Returns when it has come as far as it comes: it waits for the page, or is through. */
 static void writer_start(struct writer *writer, uint8_t *p)
 {
 	writer->p = p;
 	atomic_init(&writer->through, false);
+	atomic_init(&writer->tid, 0);
 	assert_int_equal(pthread_create(&writer->thread, NULL, write_byte, writer), 0);
+	while (!atomic_load(&writer->tid))
+		clock_sleep_us(1000);
+	while (!atomic_load(&writer->through) && !sleeps(atomic_load(&writer->tid)))
+		clock_sleep_us(1000);
 }
 
 static void holds_a_writer_until_the_end(void **state)
