@@ -389,6 +389,11 @@ int pool_client_poll(struct pool_client *c)
 	return 0;
 }
 
+bool pool_client_has_notify(const struct pool_client *c)
+{
+	return c->n_notify > 0;
+}
+
 size_t pool_client_take_notify(struct pool_client *c, struct pool_notify *ret, size_t max)
 {
 	size_t n = u64_min(max, c->n_notify);

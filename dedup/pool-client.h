@@ -76,6 +76,8 @@ const uint8_t *pool_client_slot(
 
 /* Reads what the pool says unasked. 0, or an error: the connection is over. */
 int pool_client_poll(struct pool_client *c);
+/* Whether notifications wait to be taken. */
+bool pool_client_has_notify(const struct pool_client *c);
 /* Takes up to max notifications that came meanwhile. */
 size_t pool_client_take_notify(struct pool_client *c, struct pool_notify *ret, size_t max);
 /* To poll for POLLIN; the client's. */

@@ -147,7 +147,10 @@ static void turn(struct scanner *s, const struct scanner_settings *settings)
 	if (s->next_page == guest_ram_pages(s->ram))
 		begin_pass(s, now_us);
 	wait_us = us_until_due(s, settings->target_time_us, now_us);
-	told = nap(s, wait_us, sharing);
+	/* What came with an answer, or was more than one batch, does not show at the socket. */
+	told = sharing && s->scan->pool && pool_client_has_notify(s->scan->pool);
+	if (!told)
+		told = nap(s, wait_us, sharing);
 	if (told && sharing)
 		scan_notified(s->scan);
 	else if (wait_us == 0)
