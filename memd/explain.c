@@ -118,6 +118,31 @@ static void say_room(const struct explained *x)
 		UNITS_BYTES(targets_of(x->record)), UNITS_BYTES(available_of(&x->record->host)));
 }
 
+static void say_rate(const struct explained *x)
+{
+	fprintf(x->out,
+		"All guests together are made to give at most %.0f %% of the budget a second, so "
+		"it "
+		"gives less now than was proposed.\n",
+		FILTER_RATE_BP_PER_S / 100.0);
+}
+
+static void say_settle(const struct explained *x)
+{
+	fprintf(x->out,
+		"Its target was raised less than %.0f s ago, and does not fall before it has "
+		"settled.\n",
+		(double)FILTER_SETTLE_US / (double)US_PER_S);
+}
+
+static void say_distress(const struct explained *x)
+{
+	fprintf(x->out,
+		"It ran out of memory with a balloon, and may have its most, %s, until it has "
+		"recovered.\n",
+		UNITS_BYTES(u64_min(x->view->max_bytes, x->view->configured_bytes)));
+}
+
 static void say_clamps(const struct explained *x)
 {
 	static const struct {
@@ -131,6 +156,9 @@ static void say_clamps(const struct explained *x)
 		{POLICY_CLAMP_STEP, say_step},
 		{POLICY_CLAMP_DEAD_BAND, say_dead_band},
 		{POLICY_CLAMP_ROOM, say_room},
+		{POLICY_CLAMP_RATE, say_rate},
+		{POLICY_CLAMP_SETTLE, say_settle},
+		{POLICY_CLAMP_DISTRESS, say_distress},
 	};
 	uint32_t left = x->figures->clamps;
 	char names[128];
@@ -173,6 +201,17 @@ static void say_memory(const struct explained *x)
 			UNITS_BYTES(x->view->working_set_error_bytes));
 }
 
+static void say_trust(const struct explained *x)
+{
+	if (x->view->flags & MEMD_GUEST_DISTRUSTED)
+		fprintf(x->out,
+			"What it says of itself contradicts what was sampled, so its claims do not "
+			"count.\n");
+	if (x->view->critical_bytes)
+		fprintf(x->out, "With less than %s it was seen to thrash.\n",
+			UNITS_BYTES(x->view->critical_bytes));
+}
+
 static void say_deeds(const struct explained *x)
 {
 	uint64_t cost = x->view->resident_bytes, target = x->figures->decided_bytes;
@@ -206,5 +245,6 @@ void explain_guest(FILE *out, const struct journal_record *record,
 	say_clamps(&x);
 	say_host(&x);
 	say_memory(&x);
+	say_trust(&x);
 	say_deeds(&x);
 }

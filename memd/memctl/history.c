@@ -4,11 +4,8 @@
  */
 #include <fcntl.h>
 #include <inttypes.h>
-#include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <time.h>
 
 #include "memd/base/clock.h"
@@ -17,13 +14,12 @@
 #include "memd/base/overflow.h"
 #include "memd/base/units.h"
 #include "memd/memctl/client.h"
+#include "memd/memctl/plot.h"
 #include "memd/memctl/draw.h"
 
 #define INTERVAL_DEFAULT_S 60
 #define COUNT_DEFAULT	   60
 #define COUNT_MAX	   HISTORY_SECONDS
-
-extern char **environ;
 
 /* What is asked for. */
 struct span {
@@ -129,18 +125,6 @@ static void print_json(const struct history_record *records, size_t n)
 	memctl_print_json(array);
 }
 
-/* A string of gnuplot's, in single quotes: there only they are special, and are doubled. */
-static void put_quoted(FILE *f, const char *text)
-{
-	fputc('\'', f);
-	for (; *text; text++) {
-		if (*text == '\'')
-			fputc('\'', f);
-		fputc(*text, f);
-	}
-	fputc('\'', f);
-}
-
 static void put_mib(FILE *f, uint32_t kib)
 {
 	if (kib == HISTORY_UNKNOWN)
@@ -177,12 +161,12 @@ static void put_script(FILE *f, const char *guest, const char *path, const char 
 {
 	put_data(f, records, n);
 	fprintf(f, "set terminal %s size 1200,800 background rgb 'white'\nset output ", terminal);
-	put_quoted(f, path);
+	plot_put_text(f, path);
 	fputs("\nset xdata time\nset timefmt '%s'\nset format x \"%d.%m.\\n%H:%M:%S\"\n"
 	      "set grid\nset key outside right top noenhanced\nset lmargin 10\nset rmargin 22\n"
 	      "set multiplot layout 2,1 title ",
 		f);
-	put_quoted(f, guest);
+	plot_put_text(f, guest);
 	fputs(" noenhanced\nset ylabel 'MiB'\nset yrange [0:*]\n"
 	      "plot $history using 1:3 with steps lw 2 title 'target', "
 	      "'' using 1:2 with lines lw 2 title 'cost', "
@@ -197,57 +181,23 @@ static void put_script(FILE *f, const char *guest, const char *path, const char 
 		f);
 }
 
-/* Starts gnuplot with its script from a pipe. The errno of starting it. */
-static int start_gnuplot(pid_t *ret_pid, FILE **ret_script)
-{
-	char *const argv[] = {(char[]){"gnuplot"}, (char[]){"-"}, NULL};
-	posix_spawn_file_actions_t actions;
-	int pipe_fds[2], r;
-
-	if (pipe2(pipe_fds, O_CLOEXEC) < 0)
-		return -errno;
-	posix_spawn_file_actions_init(&actions);
-	posix_spawn_file_actions_adddup2(&actions, pipe_fds[0], STDIN_FILENO);
-	r = -posix_spawnp(ret_pid, "gnuplot", &actions, NULL, argv, environ);
-	posix_spawn_file_actions_destroy(&actions);
-	close(pipe_fds[0]);
-	*ret_script = r == 0 ? fdopen(pipe_fds[1], "we") : NULL;
-	if (!*ret_script)
-		close(pipe_fds[1]);
-	return r;
-}
-
-/* What gnuplot calls the format that the name of the file asks for; NULL: neither. */
-static const char *terminal_of(const char *path)
-{
-	const char *suffix = strrchr(path, '.');
-
-	if (!suffix || strpbrk(path, "\n\r"))
-		return NULL;
-	if (strcmp(suffix, ".svg") == 0)
-		return "svg";
-	return strcmp(suffix, ".png") == 0 ? "pngcairo" : NULL;
-}
-
 static enum memctl_exit plot(
 	struct memctl *m, const char *guest, const struct history_record *records, size_t n)
 {
-	int status = 0, r;
-	FILE *script;
-	pid_t pid;
+	_cleanup_free_ char *text = NULL;
+	size_t size;
+	FILE *script = open_memstream(&text, &size);
+	struct error e = {0};
+	int r = -ENOMEM;
 
-	signal(SIGPIPE, SIG_IGN); /* gnuplot may end before it has read all */
-	r = start_gnuplot(&pid, &script);
-	if (r < 0)
-		return memctl_fail(m, MEMCTL_REFUSED, NULL,
-			"cannot run gnuplot: %s; apt install gnuplot-nox", strerror(-r));
 	if (script) {
-		put_script(script, guest, m->plot_path, terminal_of(m->plot_path), records, n);
-		fclose(script);
+		put_script(script, guest, m->plot_path, plot_terminal(m->plot_path), records, n);
+		if (fclose(script) == 0)
+			r = plot_draw(text, size, &e);
 	}
-	if (waitpid(pid, &status, 0) != pid || !WIFEXITED(status) || WEXITSTATUS(status) != 0)
-		return memctl_fail(m, MEMCTL_REFUSED, NULL,
-			"gnuplot did not draw %s; what it said is above", m->plot_path);
+	if (r < 0)
+		return memctl_fail(m, MEMCTL_REFUSED, NULL, "%s: %s", m->plot_path,
+			e.text[0] ? e.text : strerror(-r));
 	return MEMCTL_OK;
 }
 
@@ -281,7 +231,7 @@ enum memctl_exit verb_history(struct memctl *m, int argc, char **argv)
 			"--interval is at least 1s, --count 1 to %d, and together no more than the "
 			"past",
 			COUNT_MAX);
-	if (m->options & OPTION_PLOT && !terminal_of(m->plot_path))
+	if (m->options & OPTION_PLOT && !plot_terminal(m->plot_path))
 		return memctl_fail(m, MEMCTL_USAGE, NULL,
 			"--plot: '%s' ends neither in .svg nor in .png", m->plot_path);
 	fd = open_history(m, argv[0], &e);

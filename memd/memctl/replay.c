@@ -179,6 +179,9 @@ enum memctl_exit verb_replay(struct memctl *m, int argc, char **argv)
 	enum memctl_exit code;
 	size_t n = 0;
 
+	if ((m->options & OPTION_PLOT) && !plot_terminal(m->plot_path))
+		return memctl_fail(m, MEMCTL_USAGE, NULL,
+			"--plot: '%s' ends neither in .svg nor in .png", m->plot_path);
 	if (m->options & OPTION_POLICY) {
 		arguments[n++] = (char *)(uintptr_t) "--policy";
 		arguments[n++] = (char *)(uintptr_t)m->policy;

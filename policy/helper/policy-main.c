@@ -128,7 +128,7 @@ static bool ends_with(const char *text, const char *end)
 	return n >= m && strcmp(text + n - m, end) == 0;
 }
 
-int main(int argc, char *argv[])
+static int run(int argc, char *argv[])
 {
 	_cleanup_free_ char *path = NULL;
 	struct wanted wanted = {0};
@@ -152,4 +152,13 @@ int main(int argc, char *argv[])
 	}
 	fputs(usage, argc == 2 && strcmp(argv[1], "--help") == 0 ? stdout : stderr);
 	return argc == 2 && strcmp(argv[1], "--help") == 0 ? 0 : 2;
+}
+
+int main(int argc, char *argv[])
+{
+	int code = run(argc, argv);
+
+	/* What a plugin has left to be done at the exit is not done. */
+	fflush(stdout);
+	_exit(code);
 }

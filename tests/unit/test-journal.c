@@ -480,6 +480,10 @@ static void says_each_filter(void **state)
 		{POLICY_CLAMP_CEILING, "no more than 512 MiB"},
 		{POLICY_CLAMP_STEP, "it will fall further"},
 		{POLICY_CLAMP_DEAD_BAND, "The change that was proposed, 50 MiB, is too small"},
+		{POLICY_CLAMP_RATE, "at most 10 % of the budget a second"},
+		{POLICY_CLAMP_SETTLE, "was raised less than 10 s ago"},
+		{POLICY_CLAMP_DISTRESS,
+			"It ran out of memory with a balloon, and may have its most, 512 MiB"},
 		{POLICY_CLAMP_ROOM, "the targets of all guests add up to 753 MiB of 680 MiB"},
 	};
 	struct journal_record r = make_record(9);
