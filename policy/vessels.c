@@ -13,6 +13,7 @@ typedef unsigned __int128 u128;
 #define LEVEL_SHIFT 20
 #define LEVEL_BITS  (64 + LEVEL_SHIFT)
 #define ONE_BP	    10000
+#define SLOPE_SHIFT 31
 
 int vessels_reserve(struct vessels *vs, size_t n)
 {
@@ -34,12 +35,20 @@ void vessels_done(struct vessels *vs)
 	*vs = (struct vessels){0};
 }
 
+/* What is left of a byte above the knee; a 128 bit division for each would be half of the tick. */
+static uint32_t slope_of(const struct vessel *v)
+{
+	return (uint32_t)(((uint64_t)ONE_BP << SLOPE_SHIFT) / v->tax_bp);
+}
+
 uint64_t vessel_amount(const struct vessel *v, vessel_level_t level)
 {
 	u128 part = level * v->weight >> LEVEL_SHIFT;
 
+	if (part >> 64) /* above any guest, taxed or not */
+		return v->high_bytes;
 	if (part > v->knee_bytes)
-		part = v->knee_bytes + (part - v->knee_bytes) * ONE_BP / v->tax_bp;
+		part = v->knee_bytes + ((part - v->knee_bytes) * slope_of(v) >> SLOPE_SHIFT);
 	part += v->base_bytes;
 	if (part >= v->high_bytes)
 		return v->high_bytes;
@@ -69,7 +78,7 @@ static bool fits_at(
 {
 	u128 sum = 0;
 
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; i < n && sum <= available_bytes; i++)
 		sum += vessel_amount(&vs->v[i], level);
 	return sum <= available_bytes;
 }

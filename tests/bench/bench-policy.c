@@ -2,7 +2,7 @@
  * bench-policy [--json]: what a tick costs, and what the policies do to the mixes of the simulator
  * (tests/scenario/sim.h), beside the rules of MOM and Proxmox.
  *
- *   tick_ms_N      the default policy and the filters for N guests, median
+ *   tick_ms_N      CPU time of esx and the filters for N guests, median
  *   stall_us       waiting for memory, microseconds for each honest guest and second; 64 guests of
  *                  256 MiB, 1.75 times the budget, 1200 s
  *   tight_us       the same at 2 times the budget, where not all working sets fit in some mixes

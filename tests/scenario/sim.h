@@ -68,7 +68,7 @@ struct sim {
 	struct policy_decision *decisions;
 	enum memd_host_state state;
 	uint64_t over_target_s; /* seconds in which targets grew beyond what is available */
-	uint64_t evaluate_ns; /* of the last tick */
+	uint64_t evaluate_ns; /* CPU time of the last tick */
 };
 
 /* Guests without behaviour yet; budget_bytes is set by the caller. Aborts without memory. */
