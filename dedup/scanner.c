@@ -56,7 +56,7 @@ struct scanner {
 	uint64_t cpu_filled_us; /* when it was filled last */
 };
 
-static uint64_t read_mappings_max(void)
+uint64_t scanner_mappings_max(void)
 {
 	_cleanup_free_ char *text = NULL;
 	uint64_t max = MAP_COUNT;
@@ -197,7 +197,8 @@ static void *scanner_main(void *arg)
 	return NULL;
 }
 
-int scanner_new(struct guest_ram *ram, struct scanner **ret, struct error *e)
+int scanner_new(
+	struct guest_ram *ram, uint64_t mappings_max, struct scanner **ret, struct error *e)
 {
 	struct scanner *s = calloc(1, sizeof(*s));
 	sigset_t all, before;
@@ -216,7 +217,7 @@ int scanner_new(struct guest_ram *ram, struct scanner **ret, struct error *e)
 	if (r == 0 && s->own_pidfd < 0)
 		r = s->own_pidfd;
 	if (r == 0)
-		r = scan_new(ram, read_mappings_max(), &s->scan);
+		r = scan_new(ram, mappings_max, &s->scan);
 	if (r == 0) {
 		/* Signals are for the threads that asked for them. */
 		sigfillset(&all);

@@ -40,8 +40,14 @@ struct scanner_stats {
 	struct wait_histogram frozen; /* how long pages were frozen at once: what a writer waits */
 };
 
+/*
+ * How many mappings a guest's RAM may consist of, by the kernel's limit (vm.max_map_count): asked
+ * while /proc is there.
+ */
+uint64_t scanner_mappings_max(void);
 /* ram outlives the scanner. The thread starts idle in SCANNER_OFF. */
-int scanner_new(struct guest_ram *ram, struct scanner **ret, struct error *e);
+int scanner_new(
+	struct guest_ram *ram, uint64_t mappings_max, struct scanner **ret, struct error *e);
 /* Stops and joins the thread; pages stay as they are. */
 void scanner_free(struct scanner *s);
 DEFINE_CLEANUP(struct scanner *, scanner_free)

@@ -7,8 +7,10 @@
 #include <errno.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "kvm-glue/boot.h"
+#include "kvm-glue/lz4.h"
 #include "memd/base/overflow.h"
 
 enum {
@@ -21,7 +23,8 @@ enum {
 	PROTOCOL_2_12 = 0x020c, /* xloadflags */
 	BOOT_FLAG = 0xaa55,
 };
-#define HEADER_MAGIC 0x53726448 /* "HdrS" */
+#define KERNEL_BYTES_MAX (1u << 30)
+#define HEADER_MAGIC	 0x53726448 /* "HdrS" */
 
 bool boot_bzimage_is(const uint8_t *image, uint64_t bytes)
 {
@@ -46,6 +49,46 @@ static int read_header(
 	memcpy(ret, image + HEADER_OFFSET, n < sizeof(*ret) ? n : sizeof(*ret));
 	*ret_bytes = n;
 	return ret->boot_flag == BOOT_FLAG ? 0 : -EINVAL;
+}
+
+static uint64_t setup_bytes_of(const struct setup_header *h)
+{
+	return (uint64_t)((h->setup_sects ? h->setup_sects : SETUP_SECTORS_DEFAULT) + 1) *
+	       SECTOR_BYTES;
+}
+
+int boot_bzimage_unpack(
+	const uint8_t *image, uint64_t bytes, uint8_t **ret, uint64_t *ret_bytes, struct error *e)
+{
+	struct setup_header h;
+	unsigned header_bytes;
+	uint64_t offset;
+	uint32_t size;
+	size_t n;
+	void *p;
+	int r;
+
+	/* payload_length counts four bytes behind the data, which say how long the kernel is. */
+	if (read_header(image, bytes, &h, &header_bytes) < 0 || h.payload_length <= sizeof(size) ||
+		u64_add_overflows(setup_bytes_of(&h), h.payload_offset, &offset) ||
+		!u64_range_within(offset, h.payload_length, 0, bytes))
+		return error_set(e, -EINVAL, "malformed: its payload lies outside of the file");
+	if (!lz4_is_legacy_frame(image + offset, h.payload_length))
+		return BOOT_BZIMAGE_OTHER;
+	memcpy(&size, image + offset + h.payload_length - sizeof(size), sizeof(size));
+	if (size == 0 || size > KERNEL_BYTES_MAX)
+		return error_set(e, -EINVAL, "malformed: a kernel of %u bytes", size);
+	p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (p == MAP_FAILED)
+		return error_set(e, -errno, "no memory to decompress it: %s", strerror(errno));
+	r = lz4_legacy_decompress(image + offset, h.payload_length - sizeof(size), p, size, &n);
+	if (r < 0 || n != size) {
+		munmap(p, size);
+		return error_set(e, -EINVAL, "malformed: what is compressed in it is damaged");
+	}
+	*ret = p;
+	*ret_bytes = size;
+	return 0;
 }
 
 /*
@@ -85,8 +128,7 @@ int boot_bzimage_load(const uint8_t *image, uint64_t bytes, const struct guest_r
 			"is "
 			"needed",
 			h.version >> 8, h.version & 0xff);
-	setup_bytes = (uint64_t)((h.setup_sects ? h.setup_sects : SETUP_SECTORS_DEFAULT) + 1) *
-		      SECTOR_BYTES;
+	setup_bytes = setup_bytes_of(&h);
 	if (setup_bytes >= bytes || bytes - setup_bytes <= ENTRY64_OFFSET)
 		return error_set(e, -EINVAL, "cut short: nothing behind its setup code");
 	code_bytes = bytes - setup_bytes;

@@ -44,6 +44,28 @@ static int file_bytes(int fd, uint64_t *ret_bytes)
 	return 0;
 }
 
+/*
+ * Where ring 0 is emulated a kernel that decompresses itself takes minutes: it is done here, if it is
+ * LZ4 (Debian's cloud kernels are), and what comes out is loaded as an ELF file.
+ */
+static int load_bzimage(const struct boot_request *q, const uint8_t *image, uint64_t bytes,
+	const struct guest_ram *ram, struct boot_kernel *ret, struct error *e)
+{
+	uint8_t *elf;
+	uint64_t elf_bytes;
+	int r = BOOT_BZIMAGE_OTHER;
+
+	if (q->backend == HOST_BACKEND_PVM)
+		r = boot_bzimage_unpack(image, bytes, &elf, &elf_bytes, e);
+	if (r == BOOT_BZIMAGE_OTHER)
+		return boot_bzimage_load(image, bytes, ram, q->protocol, ret, e);
+	if (r < 0)
+		return r;
+	r = boot_elf_load(elf, elf_bytes, ram, q->protocol, ret, e);
+	munmap(elf, elf_bytes);
+	return r;
+}
+
 /* Reads the kernel into pages of its own, given back at once afterwards, and loads it from there. */
 static int load_kernel(const struct boot_request *q, const struct guest_ram *ram,
 	struct boot_kernel *ret, struct error *e)
@@ -65,7 +87,7 @@ static int load_kernel(const struct boot_request *q, const struct guest_ram *ram
 	if (r < 0)
 		error_set(e, r, "cannot be read: %s", strerror(-r));
 	else if (boot_bzimage_is(image, bytes))
-		r = boot_bzimage_load(image, bytes, ram, q->protocol, ret, e);
+		r = load_bzimage(q, image, bytes, ram, ret, e);
 	else
 		r = boot_elf_load(image, bytes, ram, q->protocol, ret, e);
 	munmap(image, bytes);

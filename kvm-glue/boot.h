@@ -66,6 +66,13 @@ int boot_elf_load(const uint8_t *image, uint64_t bytes, const struct guest_ram *
 /* Whether the file is a bzImage, whatever is wrong with it. */
 bool boot_bzimage_is(const uint8_t *image, uint64_t bytes);
 /*
+ * The kernel inside, where that is LZ4: 0 with an ELF file in memory of its own (munmap it), whose
+ * length is *ret_bytes; BOOT_BZIMAGE_OTHER: another compression; -EINVAL, -ENOMEM.
+ */
+#define BOOT_BZIMAGE_OTHER 1
+int boot_bzimage_unpack(
+	const uint8_t *image, uint64_t bytes, uint8_t **ret, uint64_t *ret_bytes, struct error *e);
+/*
  * Copies the protected mode part of a bzImage (Documentation/x86/boot.rst) to where it wants to be,
  * for its 64-bit entry; it decompresses itself from there. -ENOEXEC (no 64-bit entry, or a protocol
  * older than 2.12), -EINVAL (malformed), -EFBIG (does not fit into this guest's RAM); *e says what.

@@ -55,13 +55,6 @@ int sandbox_drop_privileges(struct error *e)
 	return 0;
 }
 
-/* Sanitizers make calls of their own, at any time. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define WITH_FILTER 0
-#else
-#define WITH_FILTER 1
-#endif
-
 static const int allowed_calls[] = {
 	/* vCPUs: KVM_RUN, kicks; all: locks, clocks, the end */
 	SCMP_SYS(ioctl),
@@ -129,6 +122,22 @@ static const int allowed_calls[] = {
 	SCMP_SYS(clone),
 	SCMP_SYS(clone3),
 	SCMP_SYS(set_robust_list),
+	SCMP_SYS(sysinfo), /* qsort asks how much memory there is */
+	/* the narrower filters of single threads */
+	SCMP_SYS(seccomp),
+	-1,
+};
+
+/* For files: libraries look for some, and do without. */
+static const int refused_calls[] = {
+	SCMP_SYS(open),
+	SCMP_SYS(openat),
+	SCMP_SYS(access),
+	SCMP_SYS(faccessat),
+	SCMP_SYS(readlink),
+	SCMP_SYS(readlinkat),
+	SCMP_SYS(stat),
+	SCMP_SYS(unlink),
 };
 
 static void release_filter(scmp_filter_ctx *context)
@@ -144,22 +153,42 @@ static int allow(void *context, int call)
 	return r == -EEXIST ? 0 : r; /* two devices of a kind, or one that wants what all may */
 }
 
-int sandbox_filter(const struct devices *devices, struct error *e)
+static int allow_all(scmp_filter_ctx context, const int *calls, const struct devices *devices)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && calls[i] >= 0; i++)
+		r = allow(context, calls[i]);
+	return r == 0 && devices ? devices_each_call(devices, allow, context) : r;
+}
+
+static int load_filter(
+	const int *calls, const struct devices *devices, uint32_t for_all_threads, struct error *e)
 {
 	_cleanup_(release_filter) scmp_filter_ctx context = NULL;
 	int r;
 
-	if (!WITH_FILTER)
+	if (!SANDBOX_COMPLETE)
 		return 0;
-	context = seccomp_init(SCMP_ACT_ERRNO(EPERM));
+	context = seccomp_init(SCMP_ACT_KILL_PROCESS);
 	if (!context)
 		return error_set(e, -ENOMEM, "out of memory");
-	r = seccomp_attr_set(context, SCMP_FLTATR_CTL_TSYNC, 1);
-	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(allowed_calls); i++)
-		r = allow(context, allowed_calls[i]);
+	r = seccomp_attr_set(context, SCMP_FLTATR_CTL_TSYNC, for_all_threads);
+	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(refused_calls); i++)
+		r = seccomp_rule_add(context, SCMP_ACT_ERRNO(EPERM), refused_calls[i], 0);
 	if (r == 0)
-		r = devices_each_call(devices, allow, context);
+		r = allow_all(context, calls, devices);
 	if (r == 0)
 		r = seccomp_load(context);
 	return r < 0 ? error_set(e, r, "system call filter: %s", strerror(-r)) : 0;
+}
+
+int sandbox_filter(const struct devices *devices, struct error *e)
+{
+	return load_filter(allowed_calls, devices, 1, e);
+}
+
+int sandbox_filter_thread(const int *calls, const struct devices *devices, struct error *e)
+{
+	return load_filter(calls, devices, 0, e);
 }

@@ -12,10 +12,34 @@
 
 /* Stage 1, first thing: closes descriptors from 3 on that were inherited by accident; keeps those in keep (-1 are skipped). */
 int sandbox_close_stray(const int *keep, size_t n, struct error *e);
-/* Stage 2, everything is open and no thread runs: no core dumps, no capabilities, no way to gain any. */
+/*
+ * Sanitizers make calls of their own, at any time, and look at /proc: with them there is neither
+ * isolation nor a filter.
+ */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANDBOX_COMPLETE 0
+#else
+#define SANDBOX_COMPLETE 1
+#endif
+
+/*
+ * Stage 2, everything is open and no thread runs (sandbox-isolate.c): mount, network, IPC and UTS
+ * namespaces without anything in them, and a user of its own. An errno of becoming that user or of
+ * leaving the files.
+ */
+int sandbox_isolate(struct error *e);
+/* Stage 3, likewise and no thread runs: no core dumps, no capabilities, no way to gain any. */
 int sandbox_drop_privileges(struct error *e);
 /*
- * Stage 3, all threads run: the filter of system calls, for all of them. Refused calls fail with EPERM. What only some devices
- * need is listed with them (device.h), and allowed to guests that have one.
+ * Stage 4, all threads run: the filter of system calls, for all of them. What only some devices need
+ * is listed with them (device.h), and allowed to guests that have one. Calls for files fail with
+ * EPERM, since libraries make them and do without; every other call that is not listed ends the
+ * process.
  */
-int sandbox_filter(const struct devices *devices, struct error *e);
+int sandbox_filter(const struct devices *devices, struct error *e); /* NULL: none */
+/*
+ * Stage 5, in the thread of each vCPU before it runs the guest: calls is what is left to it, of what
+ * the process may, ended by -1; the guest's devices' calls are added. Every other call ends the
+ * process.
+ */
+int sandbox_filter_thread(const int *calls, const struct devices *devices, struct error *e);

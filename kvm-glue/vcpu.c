@@ -20,7 +20,9 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/syscall.h>
 
+#include "kvm-glue/sandbox.h"
 #include "memd/base/clock.h"
 
 #define WAIT_FIRST_US (1 * US_PER_MS)
@@ -202,12 +204,62 @@ static bool run_once(struct vcpu *v, struct memory_wait *w)
 	}
 }
 
+/*
+ * What a vCPU's thread does besides running the guest: it answers accesses to registers, hence what
+ * devices do there (interrupts and doorbells, the console, stopping a device and its queues), and
+ * waits. It takes no descriptors, starts no threads, and touches no other process.
+ */
+static const int vcpu_calls[] = {
+	SYS_ioctl,
+	SYS_futex,
+	SYS_rt_sigreturn,
+	SYS_rt_sigprocmask,
+	SYS_rt_sigtimedwait,
+	SYS_tgkill,
+	SYS_getpid,
+	SYS_gettid,
+	SYS_restart_syscall,
+	SYS_clock_gettime,
+	SYS_clock_nanosleep,
+	SYS_sched_yield,
+	SYS_read,
+	SYS_write,
+	SYS_writev,
+	SYS_sendto,
+	SYS_recvfrom,
+	SYS_poll,
+	SYS_ftruncate,
+	SYS_lseek,
+	SYS_close,
+	SYS_mmap,
+	SYS_munmap,
+	SYS_mprotect,
+	SYS_madvise,
+	SYS_brk,
+	SYS_pread64,
+	SYS_getrandom,
+	SYS_rseq,
+	SYS_exit,
+	SYS_exit_group,
+	-1,
+};
+
+static bool shut_in(struct vcpu *v)
+{
+	struct error e = {0};
+
+	if (sandbox_filter_thread(vcpu_calls, v->all->devices, &e) == 0)
+		return true;
+	vm_request_stop(v->vm, true, e.text);
+	return vcpu_gate(v, 0);
+}
+
 void *vcpu_thread(void *vcpu)
 {
 	struct vcpu *v = vcpu;
 	struct memory_wait wait = {0};
 
-	if (vcpu_gate(v, 0))
+	if (vcpu_gate(v, 0) && shut_in(v))
 		while (run_once(v, &wait))
 			;
 	return NULL;

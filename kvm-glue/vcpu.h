@@ -11,6 +11,7 @@
 
 struct kvm_cpuid2;
 struct kvm_run;
+struct devices;
 struct vcpus;
 
 struct vcpu {
@@ -39,6 +40,7 @@ enum vcpus_order {
 struct vcpus {
 	struct vm *vm;
 	const char *features; /* as of x86-features.h */
+	const struct devices *devices; /* for the filter of system calls; set before they run */
 	unsigned n;
 	struct vcpu *vcpus;
 	int parked_fd; /* eventfd: signalled when the last of them has parked */

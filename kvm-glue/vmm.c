@@ -70,6 +70,7 @@ int vmm_open(const struct options *o, struct vmm **ret, struct error *e)
 	vmm->n_vcpus = o->n_vcpus;
 	vmm->host.kvm_fd = vmm->kernel_fd = vmm->initrd_fd = -1;
 	vmm->saved.template_fd = vmm->snapshot.event_fd = -1;
+	vmm->mappings_max = scanner_mappings_max();
 	pthread_mutex_init(&vmm->stop_lock, NULL);
 	vmm->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (vmm->stop_fd < 0)
@@ -278,9 +279,10 @@ int vmm_build(struct vmm *vmm, struct error *e)
 	r = vmm_snapshot_init(&vmm->snapshot, vmm);
 	if (r < 0)
 		return error_set(e, r, "eventfd: %s", strerror(-r));
-	r = scanner_new(vmm->ram, &vmm->scanner, e);
+	r = scanner_new(vmm->ram, vmm->mappings_max, &vmm->scanner, e);
 	if (r < 0)
 		return r;
+	vmm->vcpus->devices = vmm->devices;
 	return vcpus_start(vmm->vcpus, e);
 }
 

@@ -34,6 +34,7 @@ struct vmm {
 	int initrd_fd;
 	struct console *console;
 	struct guest_ram *ram;
+	uint64_t mappings_max;
 	struct scanner *scanner;
 	struct bus *bus;
 	struct vm *vm;

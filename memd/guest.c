@@ -404,7 +404,7 @@ static int launch(struct guest *g, struct error *e)
 {
 	_cleanup_close_ int socket_fd = -1;
 	_cleanup_close_ int procs_fd = -1;
-	struct spawn_request request = {.keep_error_fd = 1};
+	struct spawn_request request = {.keep_error_fd = 1, .own_pid_namespace = 1};
 	struct arguments arguments;
 	int r;
 

@@ -20,6 +20,7 @@ struct spawn_request {
 	int socket_fd; /* stays the caller's */
 	int procs_fd; /* cgroup_open_procs() of its cgroup, -1 for none; stays the caller's */
 	int template_fd; /* of a clone, 0 for none; stays the caller's */
+	int own_pid_namespace; /* 1: as its first process; without the right to that: in memd's */
 	int keep_error_fd; /* 1: it writes why it failed to SPAWN_ERROR_FD; 0: only exec does */
 };
 

@@ -208,6 +208,28 @@ static void what_is_no_snapshot_is_refused(void **state)
 	assert_verifies_all(v);
 }
 
+/* Random numbers cannot be saved (nor disks and networks yet): better no snapshot than half of one. */
+static void a_device_that_cannot_be_saved_refuses_the_snapshot(void **state)
+{
+	static const char *const arguments[] = {"--rng", NULL};
+	struct vmm_run_options o = {
+		.cmdline = "seed=3 unique_mib=4 report_ms=100 verify_per_s=1000",
+		.memory_bytes = MEMORY_MIB * MIB,
+		.n_vcpus = 1,
+		.arguments = arguments,
+	};
+	_cleanup_(vmm_run_freep) struct vmm_run *v = NULL;
+	uint64_t before;
+
+	require_kvm();
+	assert_int_equal(vmm_run_start(&o, &v), 0);
+	assert_guest(v, vmm_run_wait_text(v, "phase=run", WAIT_MS));
+	assert_int_equal(vmm_run_snapshot(v, directory), -EOPNOTSUPP);
+	assert_int_equal(get_stats(v).state, VMM_STATE_RUNNING);
+	before = vmm_run_value(v, "verified", 0);
+	assert_guest(v, vmm_run_wait_value(v, "verified", before + 1000, WAIT_MS));
+}
+
 static int empty_directory(void **state)
 {
 	char path[PATH_MAX];
@@ -239,6 +261,8 @@ int main(void)
 		cmocka_unit_test_teardown(
 			clones_share_the_template_and_write_for_themselves, empty_directory),
 		cmocka_unit_test_teardown(what_is_no_snapshot_is_refused, empty_directory),
+		cmocka_unit_test_teardown(
+			a_device_that_cannot_be_saved_refuses_the_snapshot, empty_directory),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

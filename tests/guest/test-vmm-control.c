@@ -13,10 +13,14 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <cmocka.h>
 
+#include "kvm-glue/sandbox.h"
 #include "memd/base/clock.h"
 #include "memd/base/fd.h"
 #include "memd/base/ipc.h"
@@ -293,6 +297,172 @@ static void no_descriptor_is_inherited_by_accident(void **state)
 	assert_true(n > 3);
 }
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define IS_ISOLATED 0 /* see sandbox.h */
+#else
+#define IS_ISOLATED 1
+#endif
+
+/* Only root can make namespaces and users everywhere. */
+static struct vmm_run *start_isolated(void)
+{
+	if (!IS_ISOLATED || geteuid() != 0) {
+		print_message("# no isolation: a sanitizer, or no root\n");
+		skip();
+	}
+	return start(waits_for_ever, sizeof(waits_for_ever));
+}
+
+static void files_outside_are_not_there(void **state)
+{
+	_cleanup_(vmm_run_freep) struct vmm_run *v = start_isolated();
+	_cleanup_closedir_ DIR *root = NULL;
+	struct dirent *entry;
+	char path[PATH_MAX];
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/root/", vmm_run_pid(v));
+	root = opendir(path);
+	assert_non_null(root);
+	while ((entry = readdir(root)))
+		assert_true(entry->d_name[0] == '.'); /* nothing but itself */
+	(void)snprintf(path, sizeof(path), "/proc/%d/root/x", vmm_run_pid(v));
+	assert_int_equal(open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600), -1);
+	assert_int_equal(errno, EROFS);
+	(void)snprintf(path, sizeof(path), "/proc/%d/mountinfo", vmm_run_pid(v));
+	{
+		_cleanup_free_ char *mounts = NULL;
+		size_t size;
+
+		assert_int_equal(fd_read_file_at(AT_FDCWD, path, 65536, &mounts, &size), 0);
+		assert_ptr_equal(strchr(mounts, '\n'), mounts + size - 1); /* one */
+	}
+}
+
+static void namespaces_are_its_own(void **state)
+{
+	static const char *const names[] = {"mnt", "net", "ipc", "uts"};
+	_cleanup_(vmm_run_freep) struct vmm_run *v = start_isolated();
+	char path[PATH_MAX], own[64] = {0}, its[64] = {0};
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		(void)snprintf(path, sizeof(path), "/proc/self/ns/%s", names[i]);
+		assert_true(readlink(path, own, sizeof(own) - 1) > 0);
+		(void)snprintf(path, sizeof(path), "/proc/%d/ns/%s", vmm_run_pid(v), names[i]);
+		assert_true(readlink(path, its, sizeof(its) - 1) > 0);
+		assert_string_not_equal(own, its);
+	}
+}
+
+static void each_guest_has_a_user_of_its_own(void **state)
+{
+	_cleanup_(vmm_run_freep) struct vmm_run *a = start_isolated(), *b = start_isolated();
+	const char *const names[] = {"Uid:", "Gid:"};
+	char path[PATH_MAX];
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		uint64_t ids[2];
+
+		(void)snprintf(path, sizeof(path), "/proc/%d/status", vmm_run_pid(a));
+		ids[0] = status_value(path, names[i], 10);
+		(void)snprintf(path, sizeof(path), "/proc/%d/status", vmm_run_pid(b));
+		ids[1] = status_value(path, names[i], 10);
+		assert_in_range(ids[0], 0x70000000, 0x70ffffff);
+		assert_in_range(ids[1], 0x70000000, 0x70ffffff);
+		assert_int_not_equal(ids[0], ids[1]);
+	}
+}
+
+/* Runs f in a child under that filter; its wait status. */
+static int run_filtered(int (*load)(struct error *e), void (*f)(void))
+{
+	int status = -1;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		struct error e = {0};
+
+		if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || load(&e) < 0)
+			_exit(2);
+		f();
+		_exit(0);
+	}
+	assert_true(pid > 0);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	return status;
+}
+
+static int load_process_filter(struct error *e)
+{
+	return sandbox_filter(NULL, e);
+}
+
+static const int few_calls[] = {SYS_exit_group, SYS_getpid, -1};
+
+/* As a vCPU's thread: on top of the process's filter. */
+static int load_both_filters(struct error *e)
+{
+	int r = sandbox_filter(NULL, e);
+
+	return r < 0 ? r : sandbox_filter_thread(few_calls, NULL, e);
+}
+
+static void allowed(void)
+{
+	if (syscall(SYS_getpid) <= 0)
+		_exit(3);
+}
+
+static void opens_a_file(void)
+{
+	if (open("/etc/passwd", O_RDONLY | O_CLOEXEC) != -1 || errno != EPERM)
+		_exit(3);
+}
+
+static void executes(void)
+{
+	execl("/bin/true", "true", NULL);
+}
+
+static void makes_a_socket(void)
+{
+	(void)socket(AF_UNIX, SOCK_STREAM, 0);
+}
+
+static void traces(void)
+{
+	(void)ptrace(PTRACE_TRACEME, 0, NULL, NULL);
+}
+
+static void accepts(void)
+{
+	(void)accept4(-1, NULL, NULL, 0);
+}
+
+static bool was_killed(int status)
+{
+	return WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS;
+}
+
+static void a_call_outside_of_the_list_kills_the_process(void **state)
+{
+	if (!IS_ISOLATED)
+		skip();
+	assert_int_equal(run_filtered(load_process_filter, allowed), 0);
+	assert_int_equal(run_filtered(load_process_filter, accepts), 0);
+	assert_int_equal(run_filtered(load_process_filter, opens_a_file), 0);
+	assert_true(was_killed(run_filtered(load_process_filter, executes)));
+	assert_true(was_killed(run_filtered(load_process_filter, makes_a_socket)));
+	assert_true(was_killed(run_filtered(load_process_filter, traces)));
+}
+
+static void a_vcpu_thread_may_less_than_the_process(void **state)
+{
+	if (!IS_ISOLATED)
+		skip();
+	assert_int_equal(run_filtered(load_both_filters, allowed), 0);
+	assert_true(was_killed(run_filtered(load_both_filters, accepts)));
+}
+
 static int make_directory(void **state)
 {
 	if (!mkdtemp(directory))
@@ -323,6 +493,11 @@ int main(void)
 		cmocka_unit_test(a_guest_that_panics_says_so),
 		cmocka_unit_test(every_thread_is_without_privileges),
 		cmocka_unit_test(no_descriptor_is_inherited_by_accident),
+		cmocka_unit_test(files_outside_are_not_there),
+		cmocka_unit_test(namespaces_are_its_own),
+		cmocka_unit_test(each_guest_has_a_user_of_its_own),
+		cmocka_unit_test(a_call_outside_of_the_list_kills_the_process),
+		cmocka_unit_test(a_vcpu_thread_may_less_than_the_process),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

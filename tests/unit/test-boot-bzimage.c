@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "kvm-glue/boot.h"
+#include "kvm-glue/lz4.h"
 
 #define SETUP_BYTES 1024
 #define CODE_BYTES  2048
@@ -165,6 +166,65 @@ static void pvh_is_not_to_be_had_of_it(void **state)
 	guest_ram_free(ram);
 }
 
+static void unpack_makes(
+	const uint8_t *blocks, size_t n, const char *expected, int result, size_t room)
+{
+	uint8_t frame[256] = {0x02, 0x21, 0x4c, 0x18}, out[256];
+	size_t got = 0;
+
+	memcpy(frame + 4, blocks, n);
+	assert_true(lz4_is_legacy_frame(frame, 4 + n));
+	assert_int_equal(lz4_legacy_decompress(frame, 4 + n, out, room, &got), result);
+	if (result < 0)
+		return;
+	assert_int_equal(got, strlen(expected));
+	assert_memory_equal(out, expected, got);
+}
+#define UNPACK(blocks, expected)                                                                   \
+	unpack_makes((const uint8_t *)(blocks), sizeof(blocks) - 1, expected, 0, 256)
+#define UNPACK_FAILS(blocks, room, result)                                                         \
+	unpack_makes((const uint8_t *)(blocks), sizeof(blocks) - 1, NULL, result, room)
+
+static void lz4_is_unpacked(void **state)
+{
+	UNPACK("\x06\0\0\0\x50hello", "hello");
+	/* 'a', then 8 from one back, then "bcdef" */
+	UNPACK("\x0a\0\0\0\x14"
+	       "a\x01\0\x50"
+	       "bcdef",
+		"aaaaaaaaabcdef");
+	/* lengths of more than 15: 20 literals; 4 + 15 + 2 copied */
+	UNPACK("\x16\0\0\0\xf0\x05"
+	       "abcdefghijklmnopqrst",
+		"abcdefghijklmnopqrst");
+	UNPACK("\x07\0\0\0\x1f"
+	       "a\x01\0\x02\x10"
+	       "b",
+		"aaaaaaaaaaaaaaaaaaaaaab");
+	/* two blocks; a copy does not reach back into the first */
+	UNPACK("\x02\0\0\0\x10"
+	       "a\x02\0\0\0\x10"
+	       "b",
+		"ab");
+	UNPACK_FAILS("\x02\0\0\0\x10"
+		     "a\x06\0\0\0\x10"
+		     "b\x02\0\x10"
+		     "c",
+		256, -EINVAL);
+	UNPACK_FAILS("\x06\0\0\0\x50hello", 4, -EFBIG);
+	UNPACK_FAILS("\x0a\0\0\0\x14"
+		     "a\x01\0\x50"
+		     "bcdef",
+		8, -EFBIG);
+	UNPACK_FAILS("\x06\0\0\0\x60hello", 256, -EINVAL); /* more literals than there are */
+	UNPACK_FAILS("\x07\0\0\0\x50hello", 256, -EINVAL); /* a block longer than the data */
+	UNPACK_FAILS("\x06\0\0\0\x14"
+		     "a\0\0\x10"
+		     "b",
+		256, -EINVAL); /* from nowhere */
+	UNPACK_FAILS("\x02\0\0\0\xf0\xff", 256, -EINVAL); /* a length without end */
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -173,6 +233,7 @@ int main(void)
 		cmocka_unit_test(needs_all_the_memory_it_says),
 		cmocka_unit_test(what_is_no_kernel_of_ours_says_why),
 		cmocka_unit_test(pvh_is_not_to_be_had_of_it),
+		cmocka_unit_test(lz4_is_unpacked),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

@@ -457,7 +457,7 @@ static void scanner_threads_share_by_themselves(void **state)
 	for (unsigned i = 0; i < N_GUESTS; i++) {
 		fill(w->ram[i], 0, 300, 1);
 		fill(w->ram[i], 400, 100, 0);
-		assert_int_equal(scanner_new(w->ram[i], &scanners[i], NULL), 0);
+		assert_int_equal(scanner_new(w->ram[i], 10000, &scanners[i], NULL), 0);
 		scanner_attach_pool(scanners[i], fds[i]);
 		scanner_set(scanners[i], &settings);
 	}
@@ -479,7 +479,7 @@ static void a_scanner_that_is_off_touches_nothing(void **state)
 	struct scanner *scanner;
 
 	fill(w->ram[0], 0, 10, 0);
-	assert_int_equal(scanner_new(w->ram[0], &scanner, NULL), 0);
+	assert_int_equal(scanner_new(w->ram[0], 10000, &scanner, NULL), 0);
 	clock_sleep_us(50000);
 	assert_int_equal(census(w->ram[0]).private_pages, 10);
 	scanner_set(scanner, &on);
@@ -498,7 +498,7 @@ static void a_scanner_keeps_its_cpu_budget(void **state)
 	struct scanner_stats stats;
 	uint64_t begin_us, passed_us;
 
-	assert_int_equal(scanner_new(w->ram[0], &scanner, NULL), 0);
+	assert_int_equal(scanner_new(w->ram[0], 10000, &scanner, NULL), 0);
 	begin_us = clock_monotonic_us();
 	scanner_set(scanner, &settings);
 	while (clock_monotonic_us() - begin_us < US_PER_S)

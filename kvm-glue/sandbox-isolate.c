@@ -1,0 +1,73 @@
+/*
+ * Isolation (sandbox.h): namespaces of its own, and a user of its own.
+ *
+ * DOC: what is left
+ * The mount namespace holds one empty, read-only directory: the old root is detached, so there is no
+ * path to anything, and nothing to make one in. The network namespace has no interface that is up,
+ * the IPC namespace no object. The user is one that no file belongs to and no other guest has: a
+ * number from a range that distributions leave alone, drawn at each start. memd starts memd-vmm in a
+ * process namespace of its own besides (memd/spawn.c).
+ *
+ * Where namespaces cannot be made (no root, and none for users) the guest runs without them, and the
+ * log says so; the filter of system calls and the drop of privileges do not depend on them.
+ */
+#include <errno.h>
+#include <grp.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/random.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "kvm-glue/sandbox.h"
+#include "memd/base/log.h"
+
+#define NAMESPACES (CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS)
+/* Of UIDs 1879048192 to 2147483647, which systemd's list of ranges calls unused. */
+#define ID_BASE	   0x70000000u
+#define ID_MASK	   0x00ffffffu
+
+/* A directory that is there on every Linux, to mount the empty root on. */
+#define PLACE "/proc"
+
+static int leave_files(struct error *e)
+{
+	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+		mount("none", PLACE, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RDONLY,
+			"size=4k,nr_inodes=1,mode=0555") < 0)
+		return error_set(e, -errno, "sandbox: mounting an empty root: %s", strerror(errno));
+	/* The new root over the old one (pivot_root(2), NOTES), then the old one away. */
+	if (chdir(PLACE) < 0 || syscall(SYS_pivot_root, ".", ".") < 0 ||
+		umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
+		return error_set(e, -errno, "sandbox: leaving the old root: %s", strerror(errno));
+	return 0;
+}
+
+static int become_nobody(struct error *e)
+{
+	uint32_t id;
+
+	if (getrandom(&id, sizeof(id), 0) != sizeof(id))
+		return error_set(e, -EIO, "sandbox: no random number for its user");
+	id = ID_BASE | (id & ID_MASK);
+	if (setgroups(0, NULL) < 0 || setresgid(id, id, id) < 0 || setresuid(id, id, id) < 0)
+		return error_set(e, -errno, "sandbox: becoming user %u: %s", id, strerror(errno));
+	return 0;
+}
+
+int sandbox_isolate(struct error *e)
+{
+	const bool is_root = geteuid() == 0;
+	int r = 0;
+
+	if (!SANDBOX_COMPLETE)
+		return 0;
+	if (unshare(NAMESPACES | (is_root ? 0 : CLONE_NEWUSER)) == 0)
+		r = leave_files(e);
+	else
+		log_warning("sandbox: runs without namespaces of its own: %s", strerror(errno));
+	if (r < 0)
+		return r;
+	return is_root ? become_nobody(e) : 0;
+}
