@@ -54,6 +54,12 @@ enum config_working_set {
 	CONFIG_WORKING_SET_OFF,
 };
 
+enum config_placement { /* the values of enum placement_mode */
+	CONFIG_PLACEMENT_SHARED,
+	CONFIG_PLACEMENT_PINNED,
+	CONFIG_PLACEMENT_AUTO,
+};
+
 /* One line of a free-form section. */
 struct config_pair {
 	char *key;
@@ -129,6 +135,7 @@ const struct config_policy *host_config_policy(const struct host_config *c, cons
 struct guest_config {
 	uint64_t memory_bytes; /* 0: not given */
 	uint32_t n_vcpus;
+	enum config_placement cpu_placement;
 	char *kernel; /* NULL: not given */
 	char *initrd; /* NULL: none */
 	char *snapshot; /* directory of the one to go on from; NULL: boots the kernel */

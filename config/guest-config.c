@@ -18,6 +18,8 @@
 	{.section = "Guest", .key = name, .type = kind, \
 	 .offset = offsetof(struct guest_config, member), .initial = value, __VA_ARGS__}
 
+static const char *const placement_words[] = {"shared", "pinned", "auto", NULL};
+
 static const struct schema_key guest_keys[] = {
 	KEY("Memory", SCHEMA_BYTES, memory_bytes, NULL,
 		.min = CONFIG_MEMORY_MIN, .max = CONFIG_MEMORY_MAX),
@@ -27,6 +29,7 @@ static const struct schema_key guest_keys[] = {
 	KEY("Snapshot", SCHEMA_PATH, snapshot, NULL, .min = 1, .max = PATH_BYTES_MAX),
 	KEY("CommandLine", SCHEMA_TEXT, command_line, NULL, .max = COMMAND_LINE_MAX,
 		.multi_line = 1),
+	KEY("CpuPlacement", SCHEMA_WORD, cpu_placement, "shared", .words = placement_words),
 	KEY("CpuFeatures", SCHEMA_TEXT, cpu_features, NULL, .max = COMMAND_LINE_MAX),
 	KEY("MemoryMin", SCHEMA_SIZE, memory_min, "25%", .max = CONFIG_MEMORY_MAX),
 	KEY("MemoryMax", SCHEMA_SIZE, memory_max, "100%", .max = CONFIG_MEMORY_MAX),

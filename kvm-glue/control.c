@@ -174,6 +174,7 @@ static void fill_machine_stats(struct vmm *vmm, struct vmm_stats *s)
 	s->vcpu_exits = vcpus.exits;
 	s->emulation_completed = vcpus.emulation_completed;
 	s->memory_waits = vcpus.memory_waits;
+	s->vcpu_cpu_us = vcpus.cpu_us;
 	virtio_console_stats_read(vmm->virtio_console, &console);
 	s->device_needs_reset += console.needs_reset;
 	s->device_needs_reset += devices_needs_reset(vmm->devices);
@@ -373,6 +374,25 @@ static void handle_set_scan(struct control *c, uint32_t seq)
 	done(c, seq, 0, "%s", "");
 }
 
+static void handle_set_cpus(struct control *c, uint32_t seq)
+{
+	const struct vmm_set_cpus *set = IPC_PAYLOAD(c->message, struct vmm_set_cpus);
+	cpu_set_t cpus;
+	int r;
+
+	_Static_assert(VMM_CPUS_MAX <= CPU_SETSIZE, "every CPU of the message fits into a set");
+	if (!set) {
+		done(c, seq, -EPROTO, "SET_CPUS of the wrong size");
+		return;
+	}
+	CPU_ZERO(&cpus);
+	for (int i = 0; i < VMM_CPUS_MAX; i++)
+		if (set->mask[i / 64] >> (i % 64) & 1)
+			CPU_SET(i, &cpus);
+	r = vcpus_set_cpus(c->vmm->vcpus, &cpus, set->exclusive != 0);
+	done(c, seq, r, "%s", r < 0 ? strerror(-r) : "");
+}
+
 static void snapshot_answer(struct control *c, int result, const char *why)
 {
 	if (c->snapshot_answer_due)
@@ -442,6 +462,9 @@ static void handle_message(struct control *c)
 		break;
 	case VMM_SET_SCAN:
 		handle_set_scan(c, seq);
+		break;
+	case VMM_SET_CPUS:
+		handle_set_cpus(c, seq);
 		break;
 	case VMM_SNAPSHOT:
 		handle_snapshot(c, seq);

@@ -115,6 +115,7 @@ static const int allowed_calls[] = {
 	SCMP_SYS(getrusage),
 	SCMP_SYS(getcpu),
 	SCMP_SYS(sched_getaffinity),
+	SCMP_SYS(sched_setaffinity), /* the control thread, for vCPUs */
 	SCMP_SYS(setpriority),
 	SCMP_SYS(sched_setscheduler),
 	SCMP_SYS(clock_getres),

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stddef.h>
 
@@ -56,6 +57,7 @@ struct vcpus_stats {
 	uint64_t exits;
 	uint64_t emulation_completed;
 	uint64_t memory_waits;
+	uint64_t cpu_us; /* of their threads */
 };
 
 /*
@@ -75,6 +77,11 @@ int vcpus_start(struct vcpus *all, struct error *e);
 void vcpus_order(struct vcpus *all, enum vcpus_order order);
 /* Whether all stand still now. */
 bool vcpus_parked(struct vcpus *all);
+/*
+ * Host CPUs for the threads; with one_each the Nth vCPU gets the Nth of them, of at least as many.
+ * -EINVAL: none, or too few; an errno of setting the affinity.
+ */
+int vcpus_set_cpus(struct vcpus *all, const cpu_set_t *cpus, bool one_each);
 void vcpus_stats_read(struct vcpus *all, struct vcpus_stats *ret);
 
 /*

@@ -298,6 +298,38 @@ bool vcpu_gate(struct vcpu *v, uint64_t max_us)
 	return go_on;
 }
 
+int vcpus_set_cpus(struct vcpus *all, const cpu_set_t *cpus, bool one_each)
+{
+	int n = CPU_COUNT(cpus), cpu = -1, r = 0;
+
+	if (n == 0 || (one_each && n < (int)all->n))
+		return -EINVAL;
+	for (unsigned i = 0; i < all->n && r == 0; i++) {
+		cpu_set_t own = *cpus;
+
+		if (one_each) {
+			do
+				cpu++;
+			while (!CPU_ISSET(cpu, cpus));
+			CPU_ZERO(&own);
+			CPU_SET(cpu, &own);
+		}
+		r = -pthread_setaffinity_np(all->vcpus[i].thread, sizeof(own), &own);
+	}
+	return r;
+}
+
+static uint64_t thread_cpu_us(const struct vcpu *v)
+{
+	struct timespec t;
+	clockid_t clock;
+
+	if (!v->thread_started || pthread_getcpuclockid(v->thread, &clock) != 0 ||
+		clock_gettime(clock, &t) < 0)
+		return 0;
+	return (uint64_t)t.tv_sec * US_PER_S + (uint64_t)t.tv_nsec / 1000;
+}
+
 void vcpus_stats_read(struct vcpus *all, struct vcpus_stats *ret)
 {
 	*ret = (struct vcpus_stats){0};
@@ -305,5 +337,6 @@ void vcpus_stats_read(struct vcpus *all, struct vcpus_stats *ret)
 		ret->exits += atomic_load(&all->vcpus[i].exits);
 		ret->emulation_completed += atomic_load(&all->vcpus[i].emulation_completed);
 		ret->memory_waits += atomic_load(&all->vcpus[i].memory_waits);
+		ret->cpu_us += thread_cpu_us(&all->vcpus[i]);
 	}
 }

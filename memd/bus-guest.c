@@ -46,6 +46,12 @@ struct guest_figures {
 	uint64_t memory_waits;
 	uint64_t critical_bytes;
 	const char *memory_mode;
+	const char *cpu_placement;
+	const char *cpu_reason;
+	const char *cpus;
+	char cpus_text[PLACEMENT_TEXT_MAX];
+	uint32_t cpu_load_bp;
+	int32_t cpus_exclusive;
 	struct vmm_stats claims; /* for what is shown as it was said */
 	uint64_t paged_out_bytes;
 	uint64_t out_regions;
@@ -67,6 +73,12 @@ static uint64_t claimed(uint64_t bytes)
 {
 	return bytes == UINT64_MAX ? 0 : bytes;
 }
+
+static const char *const placement_names[] = {
+	[PLACEMENT_SHARED] = "shared",
+	[PLACEMENT_PINNED] = "pinned",
+	[PLACEMENT_AUTO] = "auto",
+};
 
 static const char *memory_mode_name(uint64_t mode)
 {
@@ -126,6 +138,11 @@ static void fill(struct guest *g, struct guest_figures *f)
 		.memory_waits = s->memory_waits,
 		.critical_bytes = g->critical_bytes,
 		.memory_mode = memory_mode_name(s->memory_mode),
+		.cpu_placement = placement_names[g->placement.mode],
+		.cpu_reason = g->placement.reason,
+		.cpu_load_bp =
+			g->placement.load_bp == PLACEMENT_LOAD_UNKNOWN ? 0 : g->placement.load_bp,
+		.cpus_exclusive = g->placement.exclusive,
 		.claims = *s,
 		.paged_out_bytes = g->reclaim.out_pages_total * PAGE_BYTES,
 		.out_regions = g->reclaim.out_regions,
@@ -135,6 +152,8 @@ static void fill(struct guest *g, struct guest_figures *f)
 		.wss = g->wss.figures,
 		.stall = g->stall.figures,
 	};
+	placement_text(&g->placement.cpus, f->cpus_text);
+	f->cpus = f->cpus_text;
 }
 
 /* The guest's figures, fresh; NULL for want of memory. */
@@ -238,6 +257,27 @@ static int method_stop(sd_bus_message *message, void *userdata, sd_bus_error *er
 	return answer_later(message, r, &refusal);
 }
 
+static int method_set_cpu_placement(sd_bus_message *message, void *userdata, sd_bus_error *error)
+{
+	struct guest *g = ((struct guest_figures *)userdata)->guest;
+	struct refusal refusal = {.kind = REFUSAL_BAD_SETTING};
+	const char *name;
+	int r;
+
+	r = sd_bus_message_read(message, "s", &name);
+	if (r < 0)
+		return r;
+	/* As in the file; at the next tick it is so. */
+	r = guest_config_set(&g->config, "CpuPlacement", name, &refusal.error);
+	if (r < 0)
+		return bus_refuse(message, r, &refusal);
+	g->placement.mode = (enum placement_mode)g->config.cpu_placement;
+	r = guest_save_settings(g); /* for the memd that adopts it */
+	if (r < 0)
+		return bus_refuse(message, r, &refusal);
+	return sd_bus_reply_method_return(message, NULL);
+}
+
 static int method_snapshot(sd_bus_message *message, void *userdata, sd_bus_error *error)
 {
 	struct guest *g = ((struct guest_figures *)userdata)->guest;
@@ -277,6 +317,8 @@ static const sd_bus_vtable guest_vtable[] = {
 	SD_BUS_METHOD_WITH_ARGS(
 		"PowerButton", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, method_power_button, 0),
 	SD_BUS_METHOD_WITH_ARGS("Stop", SD_BUS_ARGS("b", force), SD_BUS_NO_RESULT, method_stop, 0),
+	SD_BUS_METHOD_WITH_ARGS("SetCpuPlacement", SD_BUS_ARGS("s", placement), SD_BUS_NO_RESULT,
+		method_set_cpu_placement, 0),
 	SD_BUS_METHOD_WITH_ARGS(
 		"Snapshot", SD_BUS_ARGS("s", directory), SD_BUS_NO_RESULT, method_snapshot, 0),
 	SD_BUS_METHOD_WITH_ARGS("Explain", SD_BUS_NO_ARGS, SD_BUS_RESULT("as", sentences),
@@ -375,6 +417,11 @@ static const sd_bus_vtable guest_vtable[] = {
 	FIGURE("StallFull300BasisPoints", "u", stall.full_300_bp),
 	FIGURE("StallSomeUSec", "t", stall.some_us),
 	FIGURE("StallFullUSec", "t", stall.full_us),
+	FIGURE("CpuPlacement", "s", cpu_placement),
+	FIGURE("CpuPlacementReason", "s", cpu_reason),
+	FIGURE("Cpus", "s", cpus),
+	FIGURE("CpusExclusive", "b", cpus_exclusive),
+	FIGURE("CpuLoadBasisPoints", "u", cpu_load_bp),
 	FIGURE("MemoryMode", "s", memory_mode),
 	FIGURE("KvmSmallPages", "t", claims.kvm_pages_4k),
 	FIGURE("KvmLargePages", "t", claims.kvm_pages_2m),

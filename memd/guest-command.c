@@ -230,6 +230,24 @@ void guest_send_scan(struct guest *g, const struct vmm_set_scan *scan)
 		log_warning("guest %s: cannot set up its scanner: %s", g->name, strerror(-r));
 }
 
+void guest_send_cpus(struct guest *g)
+{
+	const struct placement *p = &g->placement;
+	struct vmm_set_cpus set = {.exclusive = p->exclusive};
+
+	if (g->cpus_sent && g->cpus_sent_exclusive == p->exclusive &&
+		CPU_EQUAL(&g->cpus_sent_set, &p->cpus))
+		return;
+	for (int i = 0; i < VMM_CPUS_MAX; i++)
+		if (CPU_ISSET(i, &p->cpus))
+			set.mask[i / 64] |= UINT64_C(1) << (i % 64);
+	if (send(g, VMM_SET_CPUS, &set, sizeof(set), NULL, NULL) < 0)
+		return;
+	g->cpus_sent = true;
+	g->cpus_sent_exclusive = p->exclusive;
+	g->cpus_sent_set = p->cpus;
+}
+
 void guest_attach_pool(struct guest *g)
 {
 	_cleanup_close_ int fd = -1;

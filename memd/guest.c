@@ -71,6 +71,7 @@ int guest_new(const struct guest_environment *environment, uint64_t id, const ch
 		return r;
 	if (config->snapshot) /* the balloon's target comes with it: unknown, so sent again */
 		g->balloon_target_bytes = UINT64_MAX;
+	g->placement.mode = (enum placement_mode)config->cpu_placement;
 	g->min_bytes = guest_config_min_bytes(config);
 	g->max_bytes = guest_config_max_bytes(config);
 	g->config = *config;
@@ -242,6 +243,7 @@ static void on_hello(void *context, const struct vmm_hello *hello)
 	g->greeted = true;
 	if (g->child.adopted)
 		g->timer = sd_event_source_disable_unref(g->timer);
+	g->cpus_sent = false;
 	g->environment->connected(g);
 	guest_enter_state(g, (enum guest_state)hello->state, "");
 }

@@ -26,6 +26,7 @@
 #include "memd/judge.h"
 #include "memd/ledger.h"
 #include "memd/pace.h"
+#include "memd/placement.h"
 #include "memd/pool-group.h"
 #include "memd/process-sampler.h"
 #include "memd/reclaim.h"
@@ -111,6 +112,11 @@ struct guest {
 	char state_reason[VMM_REASON_MAX];
 	struct child child;
 	struct template *template; /* of a clone; NULL: none, or one that a former memd loaded */
+	struct placement placement;
+	uint64_t last_vcpu_cpu_us, last_sample_us; /* of the sample that its load was last taken from */
+	bool cpus_sent; /* to this memd-vmm: what follows */
+	bool cpus_sent_exclusive;
+	cpu_set_t cpus_sent_set;
 	struct vmm_link *link; /* NULL: not connected */
 	bool greeted; /* HELLO has come */
 	struct sample_process *process; /* since HELLO */
@@ -234,6 +240,8 @@ int guest_power_button(struct guest *g, guest_done_fn done, void *context, struc
 void guest_send_balloon(struct guest *g, uint64_t bytes);
 void guest_send_scan(struct guest *g, const struct vmm_set_scan *scan);
 void guest_attach_pool(struct guest *g);
+/* Tells where its vCPUs run, unless it knows. */
+void guest_send_cpus(struct guest *g);
 
 /* Whether memd-vmm is there to be asked. */
 bool guest_is_up(const struct guest *g);

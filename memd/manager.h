@@ -242,6 +242,9 @@ int admit_guest(struct manager *m, const struct guest_config *config, struct ref
 void admit_forecast(struct manager *m, const struct guest_config *config,
 	struct admission_forecast *ret, char *reason, size_t reason_size);
 
+/* place.c: which CPUs guests run on, by the figures of this round. */
+void manager_place_guests(struct manager *m, uint64_t now_us);
+
 /* tick.c */
 int tick_start(struct manager *m);
 void tick_stop(struct manager *m);

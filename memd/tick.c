@@ -368,6 +368,7 @@ static void end_round(struct manager *m)
 	}
 	compute_ledger(m);
 	update_host_state(m);
+	manager_place_guests(m, now_us);
 	balloon_host_decide(&m->balloon_host,
 		m->host_state == MEMD_HOST_HIGH && !anybody_over_target(m) ? BALLOON_HOST_PLENTY
 									   : BALLOON_HOST_SHORT,

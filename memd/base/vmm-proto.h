@@ -28,6 +28,7 @@ enum vmm_message_type {
 	VMM_QUIT = 6,         /* stop at once; DONE, then the process exits with 0 */
 	VMM_ATTACH_POOL = 7,  /* one descriptor: a connection to memd-pool; replaces the former */
 	VMM_SET_SCAN = 8,     /* struct vmm_set_scan */
+	VMM_SET_CPUS = 21,    /* struct vmm_set_cpus: host CPUs for the vCPUs' threads */
 	VMM_SNAPSHOT = 20,    /* two descriptors of new, empty files: for the state, for the RAM. The guest
 				 stands still while they are written; DONE comes when they are on disk */
 	/* memd-vmm says */
@@ -85,6 +86,13 @@ struct vmm_set_scan {
 	uint32_t mode;           /* enum vmm_scan_mode */
 	uint32_t max_cpu_bp;     /* of one core, basis points */
 	uint64_t target_time_us; /* one pass over all RAM shall take about this long */
+};
+
+#define VMM_CPUS_MAX 1024
+struct vmm_set_cpus {
+	uint32_t exclusive; /* 1: vCPU N runs on the Nth of them only; 0: each on any of them */
+	uint32_t reserved;
+	uint64_t mask[VMM_CPUS_MAX / 64]; /* bit N % 64 of word N / 64: CPU N */
 };
 
 struct vmm_done {
@@ -178,6 +186,7 @@ struct vmm_stats {
 	uint64_t kvm_halt_exits;
 	uint64_t kvm_io_exits;
 	uint64_t kvm_mmio_exits;
+	uint64_t vcpu_cpu_us;        /* CPU time of the vCPUs' threads */
 };
 /* What the first memd-vmm sent: all up to console_dropped_bytes. */
 #define VMM_STATS_MIN_BYTES (offsetof(struct vmm_stats, console_dropped_bytes) + sizeof(uint64_t))

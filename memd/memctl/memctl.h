@@ -84,6 +84,7 @@ enum memctl_exit verb_stop(struct memctl *m, int argc, char **argv);
 enum memctl_exit verb_list(struct memctl *m, int argc, char **argv);
 enum memctl_exit verb_show(struct memctl *m, int argc, char **argv);
 enum memctl_exit verb_set_target(struct memctl *m, int argc, char **argv);
+enum memctl_exit verb_set_cpus(struct memctl *m, int argc, char **argv);
 enum memctl_exit verb_mmu(struct memctl *m, int argc, char **argv);
 enum memctl_exit verb_snapshot(struct memctl *m, int argc, char **argv);
 enum memctl_exit verb_clone(struct memctl *m, int argc, char **argv);

@@ -181,6 +181,8 @@ static void print_guest(struct json_object *guest)
 		figure_text(guest, "emulation_completed"),
 		figure_text(guest, "device_needs_reset"));
 	print_guest_devices(figure_text(guest, "devices"));
+	printf("CPUs     %s (%s)\n", figure_text(guest, "cpus"),
+		figure_text(guest, "cpu_placement_reason"));
 	printf("console  %s\n", figure_text(guest, "console_path"));
 }
 
@@ -214,13 +216,13 @@ static void print_list(struct json_object *guests)
 	for (size_t i = 0; i < n; i++)
 		name = MAX(name,
 			(int)strlen(figure_text(json_object_array_get_idx(guests, i), "name")));
-	printf("%-*s %-11s%8s%8s%9s%9s%9s%9s\n", name, "NAME", "STATE", "SIZE", "COST", "TARGET",
-		"SHARED", "SWAPPED", "BALLOON");
+	printf("%-*s %-11s%8s%8s%9s%9s%9s%9s  %s\n", name, "NAME", "STATE", "SIZE", "COST",
+		"TARGET", "SHARED", "SWAPPED", "BALLOON", "CPUS");
 	for (size_t i = 0; i < n; i++) {
 		struct json_object *guest = json_object_array_get_idx(guests, i);
 		struct json_object *fixed = json_object_object_get(guest, "target_fixed");
 
-		printf("%-*s %-11s%8s%8s%8s%c%9s%9s%9s\n", name, figure_text(guest, "name"),
+		printf("%-*s %-11s%8s%8s%8s%c%9s%9s%9s  %s%s\n", name, figure_text(guest, "name"),
 			figure_text(guest, "state"),
 			DRAW_SIZE(figure_u64(guest, "configured_bytes")),
 			DRAW_SIZE(figure_u64(guest, "resident_bytes")),
@@ -228,7 +230,10 @@ static void print_list(struct json_object *guests)
 			json_object_get_boolean(fixed) ? '*' : ' ',
 			DRAW_SIZE(figure_u64(guest, "shared_bytes")),
 			DRAW_SIZE(figure_u64(guest, "swapped_bytes")),
-			DRAW_SIZE(figure_u64(guest, "balloon_bytes")));
+			DRAW_SIZE(figure_u64(guest, "balloon_bytes")), figure_text(guest, "cpus"),
+			json_object_get_boolean(json_object_object_get(guest, "cpus_exclusive"))
+				? " alone"
+				: "");
 	}
 }
 

@@ -90,6 +90,20 @@ const struct verb verbs[] = {
 		.run = verb_set_target,
 	},
 	{
+		.name = "set-cpus",
+		.arguments = "NAME shared|pinned|auto",
+		.summary = "Say how a guest gets CPUs",
+		.help = "shared: time on all CPUs that no guest has alone. pinned: as many CPUs alone as "
+			"it has\n"
+			"vCPUs, if they fit. auto: pinned while it is busy. `memctl list` shows which it "
+			"has.\n\n"
+			"  memctl set-cpus web1 auto",
+		.min_arguments = 2,
+		.max_arguments = 2,
+		.needs_memd = true,
+		.run = verb_set_cpus,
+	},
+	{
 		.name = "pause",
 		.arguments = "NAME",
 		.summary = "Stop the guest's vCPUs",

@@ -243,6 +243,19 @@ enum memctl_exit verb_set_target(struct memctl *m, int argc, char **argv)
 	return say_done(m, argv[0], done);
 }
 
+enum memctl_exit verb_set_cpus(struct memctl *m, int argc, char **argv)
+{
+	_cleanup_bus_error_ sd_bus_error e = SD_BUS_ERROR_NULL;
+	_cleanup_free_ char *path = NULL;
+	int r = client_guest_path(m, argv[0], &e, &path);
+
+	if (r >= 0)
+		r = client_call(m, path, MEMD_GUEST, "SetCpuPlacement", &e, NULL, "s", argv[1]);
+	if (r < 0)
+		return client_report(m, argv[0], r, &e);
+	return say_done(m, argv[0], argv[1]);
+}
+
 enum memctl_exit verb_reload(struct memctl *m, int argc, char **argv)
 {
 	_cleanup_bus_error_ sd_bus_error e = SD_BUS_ERROR_NULL;

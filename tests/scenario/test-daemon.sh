@@ -144,6 +144,40 @@ forecast_is_as_admission() {
 	grep -q '"fit": *3,' "$work/fit" && grep -q "lacks" "$work/fit" && refused_with "no.*nothing" fit nothing
 }
 
+guest_has_a_process_namespace() {
+	[ "$(readlink "/proc/$(guest a Pid)/ns/pid")" != "$(readlink /proc/self/ns/pid)" ]
+}
+
+snapshot_is_taken() {
+	memctl snapshot a "$work/snapshot" && ls -l "$work/snapshot" && [ "$(guest a State)" = running ] &&
+		[ "$(stat -c %a "$work/snapshot")" = 700 ] && [ -s "$work/snapshot/state" ] &&
+		[ "$(stat -c %s "$work/snapshot/ram")" = $((64 * 1024 * 1024)) ]
+}
+
+clones_share_their_template() {
+	memctl clone "$work/snapshot" d e || return 1
+	[ "$(guest d State)$(guest e State)" = runningrunning ] || return 1
+	until_true 30 guest_above d TemplateBytes 8388608 && until_true 30 guest_above e TemplateBytes 8388608 &&
+		until_true 30 host_above TemplateBytes 8388608 || return 1
+	echo "group $(guest d ShareGroup), configured $(guest d ConfiguredBytes), memory of the template" \
+		"$(host TemplateBytes), its part of it $(guest d TemplateCostBytes)"
+	[ "$(guest d ShareGroup)" = test ] && [ "$(guest d ConfiguredBytes)" = $((64 * 1024 * 1024)) ] &&
+		[ "$(guest d TemplateCostBytes)" -lt "$(guest d TemplateBytes)" ] && figures_are_right
+}
+
+template_is_gone() {
+	[ "$(host TemplateBytes)" = 0 ]
+}
+
+template_goes_with_the_last_clone() {
+	memctl stop d --force && memctl stop e --force && until_true 20 template_is_gone
+}
+
+memory_mode_is_explained() {
+	memctl mmu a | tee "$work/mmu"
+	grep -qE "virtualized by (EPT|NPT|shadow|PVM)" "$work/mmu" && [ "$(guest a KvmExits)" -gt 0 ]
+}
+
 objects_can_be_read() {
 	dbus-send --bus="$MEMD_BUS" --dest=org.memd1 --print-reply=literal /org/memd1 \
 		org.freedesktop.DBus.Introspectable.Introspect >"$work/introspect"
@@ -182,6 +216,15 @@ claim sharing_begins sharing_begins
 claim killed_guest_leaves_the_others_and_the_ledger_right killed_guest_leaves_the_others
 claim balloon_follows_the_operators_target balloon_follows_the_target
 claim forecast_counts_what_admission_would_let_in forecast_is_as_admission
+claim guest_has_a_process_namespace_of_its_own guest_has_a_process_namespace
+claim unknown_cpu_feature_is_refused refused_with "no CPU feature" start f Memory=64M Kernel=/x CpuFeatures=-avx3
+claim memory_mode_is_explained memory_mode_is_explained
+claim snapshot_is_taken snapshot_is_taken
+claim snapshot_over_another_is_refused refused_with "directory of its own" snapshot a "$work/snapshot"
+claim clone_of_another_group_is_refused refused_with "trust group" start f Snapshot="$work/snapshot" ShareGroup=other
+claim clone_of_no_snapshot_is_refused refused_with "no snapshot" start f Snapshot="$work"
+claim clones_share_their_template clones_share_their_template
+claim template_goes_with_the_last_clone template_goes_with_the_last_clone
 claim memd_ends_when_told memd_ends
 claim nothing_is_left_at_the_end nothing_is_left
 claims_done
