@@ -8,8 +8,9 @@
  * number from a range that distributions leave alone, drawn at each start. memd starts memd-vmm in a
  * process namespace of its own besides (memd/spawn.c).
  *
- * Where namespaces cannot be made (no root, and none for users) the guest runs without them, and the
- * log says so; the filter of system calls and the drop of privileges do not depend on them.
+ * Without CAP_SYS_ADMIN (under memd's systemd unit) the namespaces hang on a user namespace. Where
+ * there is none for users, or no CAP_SETUID, the guest runs without these layers and the log says so;
+ * the filter of system calls and the drop of privileges do not depend on them.
  */
 #include <errno.h>
 #include <grp.h>
@@ -44,30 +45,44 @@ static int leave_files(struct error *e)
 	return 0;
 }
 
-static int become_nobody(struct error *e)
+/* Only with the right to it (CAP_SETUID). 0, or an errno: then nothing has changed. */
+static int become_nobody(void)
 {
 	uint32_t id;
 
 	if (getrandom(&id, sizeof(id), 0) != sizeof(id))
-		return error_set(e, -EIO, "sandbox: no random number for its user");
+		return -EIO;
 	id = ID_BASE | (id & ID_MASK);
 	if (setgroups(0, NULL) < 0 || setresgid(id, id, id) < 0 || setresuid(id, id, id) < 0)
-		return error_set(e, -errno, "sandbox: becoming user %u: %s", id, strerror(errno));
+		return -errno;
 	return 0;
 }
 
-int sandbox_isolate(struct error *e)
+/* With the right to make namespaces, or, as the user it is by then, in a user namespace of its own. */
+static int enter_namespaces(unsigned more)
 {
-	const bool is_root = geteuid() == 0;
-	int r = 0;
+	struct error e = {0};
+
+	if (unshare(NAMESPACES | (int)more) < 0)
+		return -errno;
+	if (leave_files(&e) < 0)
+		log_warning("%s", e.text);
+	return 0;
+}
+
+void sandbox_isolate(void)
+{
+	int entered, user = 0;
 
 	if (!SANDBOX_COMPLETE)
-		return 0;
-	if (unshare(NAMESPACES | (is_root ? 0 : CLONE_NEWUSER)) == 0)
-		r = leave_files(e);
-	else
-		log_warning("sandbox: runs without namespaces of its own: %s", strerror(errno));
-	if (r < 0)
-		return r;
-	return is_root ? become_nobody(e) : 0;
+		return;
+	entered = enter_namespaces(0);
+	if (geteuid() == 0)
+		user = become_nobody();
+	if (entered < 0)
+		entered = enter_namespaces(CLONE_NEWUSER);
+	if (user < 0)
+		log_warning("sandbox: no user of its own: %s", strerror(-user));
+	if (entered < 0)
+		log_warning("sandbox: no namespaces of its own: %s", strerror(-entered));
 }

@@ -79,6 +79,8 @@ static const int allowed_calls[] = {
 	/* control and devices: sockets, eventfds, the console file */
 	SCMP_SYS(poll),
 	SCMP_SYS(ppoll),
+	SCMP_SYS(epoll_wait),
+	SCMP_SYS(epoll_pwait),
 	SCMP_SYS(read),
 	SCMP_SYS(write),
 	SCMP_SYS(readv),
@@ -116,6 +118,7 @@ static const int allowed_calls[] = {
 	SCMP_SYS(getcpu),
 	SCMP_SYS(sched_getaffinity),
 	SCMP_SYS(sched_setaffinity), /* the control thread, for vCPUs */
+	SCMP_SYS(getpriority),
 	SCMP_SYS(setpriority),
 	SCMP_SYS(sched_setscheduler),
 	SCMP_SYS(clock_getres),

@@ -24,10 +24,9 @@ int sandbox_close_stray(const int *keep, size_t n, struct error *e);
 
 /*
  * Stage 2, everything is open and no thread runs (sandbox-isolate.c): mount, network, IPC and UTS
- * namespaces without anything in them, and a user of its own. An errno of becoming that user or of
- * leaving the files.
+ * namespaces without anything in them, and a user of its own. What cannot be had the log says.
  */
-int sandbox_isolate(struct error *e);
+void sandbox_isolate(void);
 /* Stage 3, likewise and no thread runs: no core dumps, no capabilities, no way to gain any. */
 int sandbox_drop_privileges(struct error *e);
 /*

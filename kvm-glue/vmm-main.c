@@ -71,9 +71,7 @@ static int start(const struct options *o, struct vmm **ret, int *ret_listen_fd, 
 	r = listen_on(o, ret_listen_fd, e);
 	if (r < 0)
 		return r;
-	r = sandbox_isolate(e);
-	if (r < 0)
-		return r;
+	sandbox_isolate();
 	r = sandbox_drop_privileges(e);
 	if (r < 0)
 		return r;
