@@ -143,6 +143,7 @@ struct guest_config {
 	char *cpu_features; /* "-NAME +NAME", memd-vmm knows the names; NULL: KVM's */
 	struct config_size memory_min; /* of memory_bytes */
 	struct config_size memory_max; /* likewise */
+	bool memory_locked; /* all of it is in memory, always: no balloon, sharing or paging */
 	uint32_t shares;
 	char *share_group; /* NULL: shares with nobody */
 	uint32_t balloon_max_bp; /* of memory_bytes */

@@ -33,6 +33,7 @@ static const struct schema_key guest_keys[] = {
 	KEY("CpuFeatures", SCHEMA_TEXT, cpu_features, NULL, .max = COMMAND_LINE_MAX),
 	KEY("MemoryMin", SCHEMA_SIZE, memory_min, "25%", .max = CONFIG_MEMORY_MAX),
 	KEY("MemoryMax", SCHEMA_SIZE, memory_max, "100%", .max = CONFIG_MEMORY_MAX),
+	KEY("MemoryLocked", SCHEMA_BOOL, memory_locked, "no"),
 	KEY("Shares", SCHEMA_U32, shares, "1000", .min = 1, .max = CONFIG_SHARES_MAX),
 	KEY("ShareGroup", SCHEMA_NAME, share_group, NULL, .min = 1, .max = CONFIG_GUEST_NAME_MAX),
 	KEY("BalloonMax", SCHEMA_PERCENT, balloon_max_bp, "65%", .max = 9000),
@@ -117,11 +118,15 @@ int guest_config_load(const char *path, struct guest_config *ret, struct error *
 
 uint64_t guest_config_min_bytes(const struct guest_config *c)
 {
+	if (c->memory_locked)
+		return c->memory_bytes;
 	return config_size_resolve(c->memory_min, c->memory_bytes);
 }
 
 uint64_t guest_config_max_bytes(const struct guest_config *c)
 {
+	if (c->memory_locked)
+		return c->memory_bytes;
 	return config_size_resolve(c->memory_max, c->memory_bytes);
 }
 
@@ -152,6 +157,10 @@ int guest_config_check(const struct guest_config *c, struct error *e)
 			"Kernel= and Snapshot= exclude each other: a guest boots, or goes on from "
 			"a "
 			"snapshot");
+	if (c->memory_locked && c->snapshot)
+		return error_set(e, -EINVAL,
+			"MemoryLocked= and Snapshot= exclude each other: a clone shares its memory "
+			"until it writes");
 	if (c->cpu_features && c->snapshot)
 		return error_set(e, -EINVAL,
 			"CpuFeatures= and Snapshot= exclude each other: the CPUs are the "

@@ -195,6 +195,14 @@ void guest_ram_free(struct guest_ram *ram)
 	free(ram);
 }
 
+int guest_ram_lock(const struct guest_ram *ram)
+{
+	for (size_t i = 0; i < ram->n_ranges; i++)
+		if (mlock(ram->ranges[i].host, ram->ranges[i].bytes) < 0)
+			return -errno;
+	return 0;
+}
+
 size_t guest_ram_ranges(const struct guest_ram *ram, const struct guest_ram_range **ret)
 {
 	*ret = ram->ranges;

@@ -58,6 +58,11 @@ void guest_ram_free(struct guest_ram *ram);
 DEFINE_CLEANUP(struct guest_ram *, guest_ram_free)
 
 /*
+ * Puts all of the RAM into memory and keeps it there (mlock): nothing of it is paged out, and nothing
+ * may be shared or discarded any more. -ENOMEM, -EPERM: beyond RLIMIT_MEMLOCK, or no memory.
+ */
+int guest_ram_lock(const struct guest_ram *ram);
+/*
  * Makes the RAM a copy-on-write copy of a template: a sealed memfd that holds it by page number
  * (memd/base/template-file.h). Its data is mapped, its long holes stay anonymous, so that reading
  * them fills neither. Once, before anything else has touched the RAM. fd stays the caller's. -EINVAL: not

@@ -28,6 +28,7 @@ enum option_code {
 	OPTION_BOOT,
 	OPTION_INITRD,
 	OPTION_CMDLINE,
+	OPTION_MEMORY_LOCKED,
 	OPTION_CPU_FEATURES,
 	OPTION_SNAPSHOT,
 	OPTION_TEMPLATE_FD,
@@ -52,6 +53,7 @@ static const struct option long_options[] = {
 	{"boot", required_argument, NULL, OPTION_BOOT},
 	{"initrd", required_argument, NULL, OPTION_INITRD},
 	{"cmdline", required_argument, NULL, OPTION_CMDLINE},
+	{"memory-locked", no_argument, NULL, OPTION_MEMORY_LOCKED},
 	{"cpu-features", required_argument, NULL, OPTION_CPU_FEATURES},
 	{"snapshot", required_argument, NULL, OPTION_SNAPSHOT},
 	{"template-fd", required_argument, NULL, OPTION_TEMPLATE_FD},
@@ -74,6 +76,7 @@ static const char usage[] =
 	"         [--vcpus N] [--boot auto|linux|pvh] [--initrd PATH] [--cmdline TEXT]\n"
 	"         [--cpu-features \"-NAME +NAME...\"] [--console-max BYTES] [--rng]\n"
 	"         [--vsock CID,PATH]\n"
+	"         [--memory-locked]\n"
 	"         [--net user[,mac=M][,tcp=HOSTPORT:GUESTPORT]...]...\n"
 	"         [--net tap:NAME[,mac=M][,queues=N]]...\n"
 	"         [--disk PATH[,ro][,direct][,queues=N][,serial=TEXT]]...\n"
@@ -196,6 +199,9 @@ static int parse_one(enum option_code option, const char *value, struct options 
 	case OPTION_CMDLINE:
 		o->cmdline = value;
 		return 0;
+	case OPTION_MEMORY_LOCKED:
+		o->memory_locked = true;
+		return 0;
 	case OPTION_CPU_FEATURES:
 		o->cpu_features = value;
 		return x86_features_check(value, e);
@@ -252,6 +258,11 @@ static int check_complete(const struct options *o, struct error *e)
 				e, -EINVAL, "%s is missing (see --help)", required[i].option);
 	if (o->snapshot_path && o->kernel_path)
 		return error_set(e, -EINVAL, "--kernel and --snapshot exclude each other");
+	if (o->snapshot_path && o->memory_locked)
+		return error_set(e, -EINVAL,
+			"--memory-locked and --snapshot exclude each other: a clone shares its "
+			"memory "
+			"until it writes");
 	if (o->snapshot_path && o->cpu_features[0])
 		return error_set(e, -EINVAL,
 			"--cpu-features and --snapshot exclude each other: the CPUs are the "

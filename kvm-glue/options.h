@@ -1,6 +1,7 @@
 /* The arguments of memd-vmm. */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "kvm-glue/boot.h"
@@ -24,6 +25,7 @@ struct options {
 	enum boot_protocol boot;
 	uint64_t memory_bytes; /* multiple of 2 MiB; 0, only with a snapshot: as it says */
 	uint64_t console_max_bytes;
+	bool memory_locked;
 	unsigned n_vcpus; /* 0, only with a snapshot: as it says */
 	struct device_request devices[DEVICES_MAX]; /* in the order of the options */
 	size_t n_devices;

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 
 #include "kvm-glue/boot.h"
 #include "memd/base/clock.h"
@@ -58,6 +59,18 @@ static int open_saved(struct vmm *vmm, struct error *e)
 	return 0;
 }
 
+static int lock_ram(const struct vmm *vmm, struct error *e)
+{
+	const struct rlimit all = {RLIM_INFINITY, RLIM_INFINITY};
+	int r;
+
+	setrlimit(RLIMIT_MEMLOCK, &all); /* else within the limit there is */
+	r = guest_ram_lock(vmm->ram);
+	return r < 0 ? error_set(e, r, "locking %s of guest memory: %s",
+			       UNITS_BYTES(vmm->memory_bytes), strerror(-r))
+		     : 0;
+}
+
 int vmm_open(const struct options *o, struct vmm **ret, struct error *e)
 {
 	_cleanup_(vmm_freep) struct vmm *vmm = calloc(1, sizeof(*vmm));
@@ -97,6 +110,8 @@ int vmm_open(const struct options *o, struct vmm **ret, struct error *e)
 		return error_set(e, -ERANGE, "--vcpus: KVM of this host allows %u vCPUs, not %u",
 			vmm->host.vcpus_max, vmm->n_vcpus);
 	r = new_ram(vmm->memory_bytes, &vmm->ram, e);
+	if (r == 0 && o->memory_locked)
+		r = lock_ram(vmm, e);
 	if (r == 0 && o->snapshot_path)
 		r = guest_ram_set_template(vmm->ram, vmm->saved.template_fd, e);
 	if (r < 0)
@@ -200,8 +215,8 @@ static int build_devices(struct vmm *vmm, struct error *e)
 		what = "console";
 		virtio_console_set_input(
 			vmm->virtio_console, console_input_available, console_input);
-		console_listen(vmm->console, CONSOLE_VIRTIO, console_input_ready,
-			vmm->virtio_console);
+		console_listen(
+			vmm->console, CONSOLE_VIRTIO, console_input_ready, vmm->virtio_console);
 		r = console_run(vmm->console);
 	}
 	if (r < 0)

@@ -52,6 +52,7 @@ struct guest_figures {
 	char cpus_text[PLACEMENT_TEXT_MAX];
 	uint32_t cpu_load_bp;
 	int32_t cpus_exclusive;
+	int32_t memory_locked;
 	struct vmm_stats claims; /* for what is shown as it was said */
 	uint64_t paged_out_bytes;
 	uint64_t out_regions;
@@ -143,6 +144,7 @@ static void fill(struct guest *g, struct guest_figures *f)
 		.cpu_load_bp =
 			g->placement.load_bp == PLACEMENT_LOAD_UNKNOWN ? 0 : g->placement.load_bp,
 		.cpus_exclusive = g->placement.exclusive,
+		.memory_locked = g->config.memory_locked,
 		.claims = *s,
 		.paged_out_bytes = g->reclaim.out_pages_total * PAGE_BYTES,
 		.out_regions = g->reclaim.out_regions,
@@ -332,6 +334,7 @@ static const sd_bus_vtable guest_vtable[] = {
 	CONSTANT("ConfiguredBytes", "t", configured_bytes),
 	CONSTANT("MinBytes", "t", min_bytes),
 	CONSTANT("MaxBytes", "t", max_bytes),
+	CONSTANT("MemoryLocked", "b", memory_locked),
 	CONSTANT("ConsolePath", "s", console_path),
 	CONSTANT("Devices", "s", devices),
 	FIGURE("State", "s", state),

@@ -93,7 +93,8 @@ size_t evict_begin(
 	struct pageout *p;
 	size_t n;
 
-	if (!m->config.paging || m->swap.free_bytes == 0 || g->pageout || !g->process)
+	if (!m->config.paging || m->swap.free_bytes == 0 || g->pageout || !g->process ||
+		g->config.memory_locked)
 		return 0;
 	if (urgency != RECLAIM_FORCED && !scanned_first(m, g, now_us))
 		return 0;

@@ -19,6 +19,8 @@ static void print_settings(FILE *f, const struct guest *g)
 
 	fprintf(f, "[Guest]\nMemory=%" PRIu64 "\nVCpus=%" PRIu32 "\n", c->memory_bytes,
 		c->n_vcpus);
+	if (c->memory_locked)
+		fputs("MemoryLocked=yes\n", f);
 	if (c->cpu_placement)
 		fprintf(f, "CpuPlacement=%s\n",
 			c->cpu_placement == CONFIG_PLACEMENT_AUTO ? "auto" : "pinned");

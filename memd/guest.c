@@ -393,6 +393,8 @@ static int make_arguments(const struct guest *g, struct arguments *a, struct err
 		if (g->config.cpu_features)
 			add(a, "--cpu-features", g->config.cpu_features);
 	}
+	if (g->config.memory_locked)
+		add(a, "--memory-locked", NULL);
 	add(a, "--console", g->console_path);
 	add(a, "--console-max", CONSOLE_MAX);
 	for (size_t i = 0; i < a->devices.n; i++)

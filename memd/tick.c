@@ -34,6 +34,8 @@ void tick_send_scan(struct manager *m, struct guest *g)
 		.target_time_us = g->scan_fast ? 0 : m->config.share_target_time_us,
 	};
 
+	if (g->config.memory_locked)
+		scan.mode = VMM_SCAN_OFF;
 	if (guest_is_up(g))
 		guest_send_scan(g, &scan);
 }
@@ -251,7 +253,7 @@ static void set_scan_speed(struct manager *m, struct guest *g)
 
 static void act(struct manager *m, struct guest *g, uint64_t now_us)
 {
-	if (!guest_is_up(g))
+	if (!guest_is_up(g) || g->config.memory_locked)
 		return;
 	keep_pool_attached(m, g);
 	if (!g->sample.fresh)

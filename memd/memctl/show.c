@@ -222,7 +222,7 @@ static void print_list(struct json_object *guests)
 		struct json_object *guest = json_object_array_get_idx(guests, i);
 		struct json_object *fixed = json_object_object_get(guest, "target_fixed");
 
-		printf("%-*s %-11s%8s%8s%8s%c%9s%9s%9s  %s%s\n", name, figure_text(guest, "name"),
+		printf("%-*s %-11s%8s%8s%8s%c%9s%9s%9s  %s%s%s\n", name, figure_text(guest, "name"),
 			figure_text(guest, "state"),
 			DRAW_SIZE(figure_u64(guest, "configured_bytes")),
 			DRAW_SIZE(figure_u64(guest, "resident_bytes")),
@@ -233,6 +233,9 @@ static void print_list(struct json_object *guests)
 			DRAW_SIZE(figure_u64(guest, "balloon_bytes")), figure_text(guest, "cpus"),
 			json_object_get_boolean(json_object_object_get(guest, "cpus_exclusive"))
 				? " alone"
+				: "",
+			json_object_get_boolean(json_object_object_get(guest, "memory_locked"))
+				? ", memory locked"
 				: "");
 	}
 }

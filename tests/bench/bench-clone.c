@@ -8,6 +8,8 @@
  * Prints one JSON line (alone with --json; else people get a few lines more):
  *   clone_ms         median over the clones, clone_max_ms the worst; clone_hello_ms: until memd-vmm
  *                    has put the machine together and gives the order to run
+ *   clone_run_ms, clone_wait_ms   of the time until then: what memd-vmm's main thread ran, and what it
+ *                    waited for a CPU that others had (schedstat): on a busy host most of clone_ms
  *   clone_rss_bytes  median of memory of the process that is its own: anonymous and page tables,
  *                    and its part of program files, right after it ran; pages of the template that
  *                    it only reads are no cost of its own
@@ -23,6 +25,7 @@
 #include <sys/stat.h>
 
 #include "memd/base/clock.h"
+#include "memd/base/fd.h"
 #include "memd/base/overflow.h"
 #include "memd/base/procfs.h"
 #include "memd/base/template-file.h"
@@ -36,6 +39,8 @@
 struct result {
 	double clone_ms[N_CLONES];
 	double hello_ms[N_CLONES];
+	double run_ms[N_CLONES];
+	double wait_ms[N_CLONES];
 	uint64_t rss_bytes[N_CLONES];
 	double snapshot_ms;
 	double load_ms;
@@ -113,25 +118,43 @@ static int wait_for_a_line(const struct vmm_run *v)
 	return 0;
 }
 
-static int start_clone(int template_fd, struct vmm_run **ret, double *ret_hello_ms, double *ret_ms,
-	uint64_t *ret_bytes)
+/* Time that a process's main thread ran, and that it waited for a CPU. */
+static int read_schedstat(pid_t pid, double *ret_run_ms, double *ret_wait_ms)
+{
+	_cleanup_free_ char *text = NULL;
+	char path[64], *end;
+	size_t size;
+	int r;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/schedstat", (int)pid);
+	r = fd_read_file_at(AT_FDCWD, path, 256, &text, &size);
+	if (r < 0)
+		return r;
+	*ret_run_ms = (double)strtoull(text, &end, 10) / 1e6;
+	*ret_wait_ms = (double)strtoull(end, NULL, 10) / 1e6;
+	return 0;
+}
+
+static int start_clone(int template_fd, struct vmm_run **ret, struct result *into, unsigned i)
 {
 	struct vmm_run_options o = {.snapshot = directory, .template_fd = template_fd};
 	uint64_t start_us = clock_monotonic_us(), table_bytes = 0;
 	struct smaps_rollup rollup = {0};
 	int r = vmm_run_start(&o, ret);
 
-	*ret_hello_ms = ms_since(start_us);
+	into->hello_ms[i] = ms_since(start_us);
+	if (r == 0)
+		r = read_schedstat(vmm_run_pid(*ret), &into->run_ms[i], &into->wait_ms[i]);
 	if (r == 0)
 		r = wait_for_a_line(*ret);
-	*ret_ms = ms_since(start_us);
+	into->clone_ms[i] = ms_since(start_us);
 	if (r == 0)
 		r = procfs_read_smaps_rollup(vmm_run_pid(*ret), &rollup);
 	if (r == 0)
 		r = procfs_read_page_table_bytes(vmm_run_pid(*ret), &table_bytes);
 	if (r == 0)
 		r = vmm_run_request(*ret, VMM_PAUSE, NULL, 0);
-	*ret_bytes = rollup.pss_anon_bytes + rollup.pss_file_bytes + table_bytes;
+	into->rss_bytes[i] = rollup.pss_anon_bytes + rollup.pss_file_bytes + table_bytes;
 	return r < 0 ? fail("a clone", r) : 0;
 }
 
@@ -142,8 +165,7 @@ static int run_clones(int template_fd, struct result *ret)
 	int r = procfs_read_meminfo(&total, &before);
 
 	for (unsigned i = 0; i < N_CLONES && r == 0; i++)
-		r = start_clone(template_fd, &clones[i], &ret->hello_ms[i], &ret->clone_ms[i],
-			&ret->rss_bytes[i]);
+		r = start_clone(template_fd, &clones[i], ret, i);
 	if (r == 0)
 		r = procfs_read_meminfo(&total, &after);
 	if (r == 0)
@@ -170,6 +192,8 @@ static int by_bytes(const void *a, const void *b)
 static void print(struct result *r, bool json)
 {
 	qsort(r->clone_ms, N_CLONES, sizeof(r->clone_ms[0]), by_ms);
+	qsort(r->run_ms, N_CLONES, sizeof(r->run_ms[0]), by_ms);
+	qsort(r->wait_ms, N_CLONES, sizeof(r->wait_ms[0]), by_ms);
 	qsort(r->hello_ms, N_CLONES, sizeof(r->hello_ms[0]), by_ms);
 	qsort(r->rss_bytes, N_CLONES, sizeof(r->rss_bytes[0]), by_bytes);
 	if (!json) {
@@ -185,11 +209,13 @@ static void print(struct result *r, bool json)
 	}
 	printf("{\"benchmark\":\"clone\",\"memory_bytes\":%" PRIu64
 	       ",\"clones\":%u,\"clone_ms\":%.2f,\"clone_hello_ms\":%.2f,"
+	       "\"clone_run_ms\":%.2f,\"clone_wait_ms\":%.2f,"
 	       "\"clone_max_ms\":%.2f,\"clone_rss_bytes\":%" PRIu64 ",\"clone_host_bytes\":%" PRIu64
 	       ",\"snapshot_ms\":%.1f,\"load_ms\":%.1f,\"template_bytes\":%" PRIu64 "}\n",
 		MEMORY_MIB * MIB, N_CLONES, r->clone_ms[N_CLONES / 2], r->hello_ms[N_CLONES / 2],
-		r->clone_ms[N_CLONES - 1], r->rss_bytes[N_CLONES / 2], r->host_bytes / N_CLONES,
-		r->snapshot_ms, r->load_ms, r->template_bytes);
+		r->run_ms[N_CLONES / 2], r->wait_ms[N_CLONES / 2], r->clone_ms[N_CLONES - 1],
+		r->rss_bytes[N_CLONES / 2], r->host_bytes / N_CLONES, r->snapshot_ms, r->load_ms,
+		r->template_bytes);
 }
 
 static void remove_directory(void)

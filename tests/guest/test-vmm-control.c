@@ -39,9 +39,10 @@ static char payload_path[64], stray_path[64];
 static const uint8_t waits_for_ever[] = {0xf4, 0xeb, 0xfd}; /* hlt; jmp back */
 static const uint8_t faults[] = {0x0f, 0x0b}; /* ud2 without an IDT */
 
-static struct vmm_run *start(const uint8_t *code, size_t bytes)
+static struct vmm_run *start_with(const uint8_t *code, size_t bytes, const char *const *arguments)
 {
 	struct vmm_run_options o = {
+		.arguments = arguments,
 		.kernel = payload_path,
 		.memory_bytes = RAM_BYTES,
 		.n_vcpus = 2,
@@ -56,6 +57,11 @@ static struct vmm_run *start(const uint8_t *code, size_t bytes)
 	assert_int_equal(payload_write(payload_path, code, bytes), 0);
 	assert_int_equal(vmm_run_start(&o, &v), 0);
 	return v;
+}
+
+static struct vmm_run *start(const uint8_t *code, size_t bytes)
+{
+	return start_with(code, bytes, NULL);
 }
 
 static struct vmm_stats get_stats(struct vmm_run *v)
@@ -230,6 +236,18 @@ static uint64_t status_value(const char *path, const char *name, int base)
 	line = strstr(text, name);
 	assert_non_null(line);
 	return strtoull(line + strlen(name), NULL, base);
+}
+
+static void locked_memory_is_all_there_and_stays(void **state)
+{
+	static const char *const arguments[] = {"--memory-locked", NULL};
+	_cleanup_(vmm_run_freep) struct vmm_run *v =
+		start_with(waits_for_ever, sizeof(waits_for_ever), arguments);
+	char path[PATH_MAX];
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/status", vmm_run_pid(v));
+	assert_true(status_value(path, "VmLck:", 10) * KIB >= RAM_BYTES);
+	assert_int_equal(get_stats(v).private_pages, RAM_PAGES);
 }
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -491,6 +509,7 @@ int main(void)
 		cmocka_unit_test(the_power_button_of_a_deaf_guest_says_so),
 		cmocka_unit_test(a_failed_guest_stays_to_be_looked_at_until_quit),
 		cmocka_unit_test(a_guest_that_panics_says_so),
+		cmocka_unit_test(locked_memory_is_all_there_and_stays),
 		cmocka_unit_test(every_thread_is_without_privileges),
 		cmocka_unit_test(no_descriptor_is_inherited_by_accident),
 		cmocka_unit_test(files_outside_are_not_there),

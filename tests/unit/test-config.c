@@ -601,10 +601,27 @@ static void resolves_percentages_to_pages(void **state)
 	assert_true(config_size_resolve(all, UINT64_MAX) == UINT64_MAX - PAGE_BYTES + 1);
 }
 
+static void a_locked_guest_has_all_its_memory_as_floor_and_limit(void **state)
+{
+	struct guest_config g;
+
+	assert_int_equal(guest_config_init(&g), 0);
+	assert_int_equal(guest_config_set(&g, "Memory", "512M", NULL), 0);
+	assert_int_equal(guest_config_set(&g, "Kernel", "/k", NULL), 0);
+	assert_int_equal(guest_config_set(&g, "MemoryMax", "50%", NULL), 0);
+	assert_int_equal(guest_config_max_bytes(&g), 256 * MIB);
+	assert_int_equal(guest_config_set(&g, "MemoryLocked", "yes", NULL), 0);
+	assert_int_equal(guest_config_min_bytes(&g), 512 * MIB);
+	assert_int_equal(guest_config_max_bytes(&g), 512 * MIB);
+	assert_int_equal(guest_config_check(&g, NULL), 0);
+	guest_config_done(&g);
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_teardown(f, empty_dir)
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_locked_guest_has_all_its_memory_as_floor_and_limit),
 		TEST(has_the_documented_defaults),
 		TEST(ships_a_file_that_says_the_defaults),
 		TEST(reads_every_key_of_memd_conf),
