@@ -378,6 +378,7 @@ static int make_arguments(const struct guest *g, struct arguments *a, struct err
 	snprintf(a->memory, sizeof(a->memory), "%" PRIu64, g->config.memory_bytes);
 	snprintf(a->vcpus, sizeof(a->vcpus), "%" PRIu32, g->config.n_vcpus);
 	add(a, g->environment->vmm_path, NULL);
+	add(a, "--error-fd", "4"); /* first: what is wrong with the others is said there */
 	add(a, "--name", g->name);
 	add(a, "--memory", a->memory);
 	add(a, "--vcpus", a->vcpus);
@@ -400,7 +401,6 @@ static int make_arguments(const struct guest *g, struct arguments *a, struct err
 	for (size_t i = 0; i < a->devices.n; i++)
 		add(a, a->devices.list[i].option, a->devices.list[i].value);
 	add(a, "--listen-fd", "3");
-	add(a, "--error-fd", "4");
 	return 0;
 }
 

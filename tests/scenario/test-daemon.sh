@@ -222,7 +222,7 @@ claim memory_mode_is_explained memory_mode_is_explained
 claim snapshot_is_taken snapshot_is_taken
 claim snapshot_over_another_is_refused refused_with "directory of its own" snapshot a "$work/snapshot"
 claim clone_of_another_group_is_refused refused_with "trust group" start f Snapshot="$work/snapshot" ShareGroup=other
-claim clone_of_no_snapshot_is_refused refused_with "no snapshot" start f Snapshot="$work"
+claim clone_of_no_snapshot_is_refused refused_with "cannot read" start f Snapshot="$work"
 claim clones_share_their_template clones_share_their_template
 claim template_goes_with_the_last_clone template_goes_with_the_last_clone
 claim memd_ends_when_told memd_ends
