@@ -243,7 +243,9 @@ int exec_parse_hello(const char *text, size_t n, struct error *e)
 	if (json_object_is_type(answer, json_type_object) &&
 		json_object_object_get_ex(answer, "error", &value) &&
 		json_object_is_type(value, json_type_string))
-		return error_set(e, -EINVAL, "%s", json_object_get_string(value));
+		return error_set(e, -EINVAL, "%s",
+			*json_object_get_string(value) ? json_object_get_string(value)
+						       : "it does not say why");
 	if (json_object_is_type(answer, json_type_object) &&
 		json_object_object_get_ex(answer, "ready", &value) &&
 		json_object_get_boolean(value))

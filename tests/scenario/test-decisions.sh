@@ -60,8 +60,8 @@ configure() {
 	local setting policy=$1
 	shift
 	{
-		printf '[Host]\nHostMemoryBudget=230M\nTickInterval=500ms\nCgroupName=%s\nPolicy=%s\n' "$cgroup" "$policy"
-		printf 'PolicyDir=%s/policies\nPolicyTimeLimit=60ms\n' "$work"
+		printf '[Host]\nHostMemoryBudget=230M\nTickInterval=800ms\nCgroupName=%s\nPolicy=%s\n' "$cgroup" "$policy"
+		printf 'PolicyDir=%s/policies\nPolicyTimeLimit=10s\n' "$work"
 		printf '[Share]\nShareScanTargetTime=5s\n[Journal]\nJournalSize=4M\n[Policy %s]\n' "$policy"
 		for setting in "$@"; do printf '%s\n' "$setting"; done
 	} >"$work/memd.conf"

@@ -368,6 +368,18 @@ static void plugin_that_fails_is_set_aside(void **state)
 	strikes_out(*state, "fail", PATIENT_US, "Input/output error");
 }
 
+static void plugin_that_fails_now_and_then_is_kept(void **state)
+{
+	struct world *w = *state;
+
+	open_naughty(w, "lapse");
+	for (unsigned i = 1; i <= 3 * POLICY_STRIKES_MAX; i++) {
+		tick(w, PATIENT_US);
+		assert_decides(w, i % 3 != 0 ? POLICY_FALLBACK : "naughty");
+	}
+	assert_int_equal(w->n_set_aside, 0);
+}
+
 static void reason_without_an_end_is_cut_and_cleaned(void **state)
 {
 	struct world *w = *state;
@@ -591,6 +603,7 @@ int main(void)
 		IN_WORLD(plugin_that_proposes_nothing_is_set_aside),
 		IN_WORLD(plugin_that_gives_no_reason_is_set_aside),
 		IN_WORLD(plugin_that_fails_is_set_aside),
+		IN_WORLD(plugin_that_fails_now_and_then_is_kept),
 		IN_WORLD(reason_without_an_end_is_cut_and_cleaned),
 		IN_WORLD(plugin_that_is_late_once_decides_again),
 		IN_WORLD(plugin_that_does_not_open_is_refused),
