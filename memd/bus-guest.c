@@ -310,15 +310,18 @@ static int method_explain(sd_bus_message *message, void *userdata, sd_bus_error 
 
 static const sd_bus_vtable guest_vtable[] = {
 	SD_BUS_VTABLE_START(0),
-	SD_BUS_METHOD_WITH_ARGS(
-		"SetTarget", SD_BUS_ARGS("t", bytes), SD_BUS_NO_RESULT, method_set_target, 0),
-	SD_BUS_METHOD_WITH_ARGS(
-		"ClearTarget", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, method_clear_target, 0),
-	SD_BUS_METHOD_WITH_ARGS("Pause", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, method_pause, 0),
-	SD_BUS_METHOD_WITH_ARGS("Resume", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, method_resume, 0),
-	SD_BUS_METHOD_WITH_ARGS(
-		"PowerButton", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, method_power_button, 0),
-	SD_BUS_METHOD_WITH_ARGS("Stop", SD_BUS_ARGS("b", force), SD_BUS_NO_RESULT, method_stop, 0),
+	SD_BUS_METHOD_WITH_ARGS("SetTarget", SD_BUS_ARGS("t", bytes), SD_BUS_NO_RESULT,
+		method_set_target, SD_BUS_VTABLE_UNPRIVILEGED),
+	SD_BUS_METHOD_WITH_ARGS("ClearTarget", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT,
+		method_clear_target, SD_BUS_VTABLE_UNPRIVILEGED),
+	SD_BUS_METHOD_WITH_ARGS("Pause", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, method_pause,
+		SD_BUS_VTABLE_UNPRIVILEGED),
+	SD_BUS_METHOD_WITH_ARGS("Resume", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, method_resume,
+		SD_BUS_VTABLE_UNPRIVILEGED),
+	SD_BUS_METHOD_WITH_ARGS("PowerButton", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT,
+		method_power_button, SD_BUS_VTABLE_UNPRIVILEGED),
+	SD_BUS_METHOD_WITH_ARGS("Stop", SD_BUS_ARGS("b", force), SD_BUS_NO_RESULT, method_stop,
+		SD_BUS_VTABLE_UNPRIVILEGED),
 	SD_BUS_METHOD_WITH_ARGS("SetCpuPlacement", SD_BUS_ARGS("s", placement), SD_BUS_NO_RESULT,
 		method_set_cpu_placement, 0),
 	SD_BUS_METHOD_WITH_ARGS(

@@ -16,6 +16,8 @@ struct bus {
 	sd_bus *connection;
 	struct manager *manager;
 	uint64_t published[BUS_PROPERTIES_MAX]; /* what was said of the Manager object */
+	struct bus_pending *pending; /* calls that wait for polkit */
+	size_t n_pending;
 };
 
 /*
@@ -33,6 +35,10 @@ int bus_refuse(sd_bus_message *call, int result, const struct refusal *refusal);
  * message.
  */
 void bus_answer_done(void *context, int result, const struct refusal *refusal);
+
+/* bus-authorize.c: before any method that changes something. */
+int bus_authorize_init(struct bus *b);
+void bus_authorize_done(struct bus *b);
 
 /* bus-guest.c */
 int bus_guest_add_objects(struct bus *b);

@@ -308,13 +308,13 @@ static int method_open_history(sd_bus_message *message, void *userdata, sd_bus_e
 static const sd_bus_vtable manager_methods[] = {
 	SD_BUS_VTABLE_START(0),
 	SD_BUS_METHOD_WITH_ARGS("StartGuest", SD_BUS_ARGS("s", name, "a{ss}", settings),
-		SD_BUS_RESULT("o", guest), method_start_guest, 0),
+		SD_BUS_RESULT("o", guest), method_start_guest, SD_BUS_VTABLE_UNPRIVILEGED),
 	SD_BUS_METHOD_WITH_ARGS("ForecastGuests", SD_BUS_ARGS("s", template, "a{ss}", settings),
 		SD_BUS_RESULT(
 			"t", fit, "t", fit_now, "t", fit_comfortably, "t", fit_backed, "s", reason),
 		method_forecast, 0),
 	SD_BUS_METHOD_WITH_ARGS("StopGuest", SD_BUS_ARGS("s", name, "b", force), SD_BUS_NO_RESULT,
-		method_stop_guest, 0),
+		method_stop_guest, SD_BUS_VTABLE_UNPRIVILEGED),
 	SD_BUS_METHOD_WITH_ARGS("ListGuests", SD_BUS_NO_ARGS,
 		SD_BUS_RESULT("a(sos)", names_paths_states), method_list_guests,
 		SD_BUS_VTABLE_UNPRIVILEGED),
@@ -323,11 +323,12 @@ static const sd_bus_vtable manager_methods[] = {
 	SD_BUS_METHOD_WITH_ARGS("OpenHistory", SD_BUS_ARGS("s", name), SD_BUS_RESULT("h", file),
 		method_open_history, SD_BUS_VTABLE_UNPRIVILEGED),
 	SD_BUS_METHOD_WITH_ARGS("OpenJournal", SD_BUS_NO_ARGS, SD_BUS_RESULT("ah", files),
-		bus_method_open_journal, 0),
+		bus_method_open_journal, SD_BUS_VTABLE_UNPRIVILEGED),
 	SD_BUS_METHOD_WITH_ARGS("ListPolicies", SD_BUS_NO_ARGS,
 		SD_BUS_RESULT("a(sss)", names_kinds_descriptions), bus_method_list_policies,
 		SD_BUS_VTABLE_UNPRIVILEGED),
-	SD_BUS_METHOD_WITH_ARGS("Reload", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, method_reload, 0),
+	SD_BUS_METHOD_WITH_ARGS("Reload", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, method_reload,
+		SD_BUS_VTABLE_UNPRIVILEGED),
 	SD_BUS_SIGNAL_WITH_ARGS("GuestAdded", SD_BUS_ARGS("s", name, "o", guest), 0),
 	SD_BUS_SIGNAL_WITH_ARGS("GuestRemoved", SD_BUS_ARGS("s", name, "o", guest, "s", reason), 0),
 	SD_BUS_SIGNAL_WITH_ARGS(
@@ -504,6 +505,8 @@ int bus_open(struct manager *m, const char *address, struct bus **ret, struct er
 		return -ENOMEM;
 	b->manager = m;
 	r = connect_bus(address, &b->connection);
+	if (r >= 0)
+		r = bus_authorize_init(b);
 	if (r < 0) {
 		error_set(e, r,
 			"cannot connect to the bus %s: %s; start dbus, or give another one with "
@@ -532,6 +535,7 @@ void bus_close(struct bus *b)
 {
 	if (!b)
 		return;
+	bus_authorize_done(b);
 	sd_bus_flush_close_unref(b->connection);
 	free(b);
 }

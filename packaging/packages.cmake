@@ -19,7 +19,7 @@ set(CPACK_DEBIAN_MEMD_PACKAGE_NAME memd)
 set(CPACK_DEBIAN_MEMD_PACKAGE_SECTION admin)
 set(CPACK_DEBIAN_MEMD_PACKAGE_SHLIBDEPS ON)
 set(CPACK_DEBIAN_MEMD_PACKAGE_DEPENDS "dbus, init-system-helpers (>= 1.54)")
-set(CPACK_DEBIAN_MEMD_PACKAGE_RECOMMENDS kmod)
+set(CPACK_DEBIAN_MEMD_PACKAGE_RECOMMENDS "kmod, polkitd")
 set(CPACK_COMPONENT_MEMD_DESCRIPTION "memd lets a virtualization host run KVM guests whose memory adds up to more
 than the host has. It runs guests of its own, knows where each of their pages
 is, and keeps what they take within a budget: by dropping pages of zeros,

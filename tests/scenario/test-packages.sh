@@ -117,6 +117,13 @@ guest_shares() {
 	[ "$(inside memctl --json show g | sed 's/.*"scan_passes":\([0-9]*\).*/\1/')" -gt 0 ]
 }
 
+# A member of the group memd may act; another user may look.
+group_memd_may_act() {
+	inside useradd --groups memd operator && inside useradd visitor || return 1
+	inside runuser -u operator -- memctl set-target g 48M && inside runuser -u operator -- memctl set-target g auto &&
+		inside runuser -u visitor -- memctl list && ! inside runuser -u visitor -- memctl set-target g 48M
+}
+
 guest_runs_on() {
 	[ "$(guest_pid)" = "$(cat "$work/guest.pid")" ] && inside memctl --json show g | grep -q '"state":"running"'
 }
@@ -169,6 +176,7 @@ claim packages_install_and_the_service_runs packages_install
 claim units_are_verified unit_is_verified
 claim exposure_is_low exposure_is_low
 claim a_guest_starts_under_all_restrictions guest_starts_under_the_restrictions
+claim members_of_the_group_may_act_and_others_look group_memd_may_act
 claim reload_is_waited_for_and_says_what_is_wrong reload_says_what_is_wrong
 claim killed_memd_comes_back_and_finds_its_guest killed_memd_comes_back_and_finds_its_guest
 claim upgrade_costs_no_guest upgrade_costs_no_guest
