@@ -7,13 +7,15 @@
 #include "memd/memctl/client.h"
 
 /* Columns of a guest's line before its bar: name, state, four sizes, blanks. */
-#define NAME_COLUMNS_MAX 24
-#define STATE_COLUMNS	 11
-#define SIZE_COLUMNS	 7
-#define BAR_COLUMNS_MIN	 8
+#define NAME_COLUMNS_MAX    24
+#define STATE_COLUMNS	    11
+#define SIZE_COLUMNS	    7
+#define BAR_COLUMNS_MIN	    8
+#define SPARKS_FROM_COLUMNS 110
+#define HINT_FROM_ROWS	    4
 /* Lines above the guests, and the one below. */
-#define HEADER_ROWS	 8
-#define FOOTER_ROWS	 1
+#define HEADER_ROWS	    8
+#define FOOTER_ROWS	    1
 
 void frame_host_bar(FILE *out, const struct style *style, struct json_object *host, unsigned cells)
 {
@@ -139,15 +141,21 @@ static unsigned name_columns(struct json_object *guests)
 	return (unsigned)MIN(widest, (size_t)NAME_COLUMNS_MAX);
 }
 
-static unsigned bar_columns(unsigned columns, unsigned name)
+static unsigned bar_columns(unsigned columns, unsigned name, unsigned spark)
 {
-	unsigned fixed = name + 1 + STATE_COLUMNS + 3 * SIZE_COLUMNS + 2;
+	unsigned fixed = name + 1 + STATE_COLUMNS + 3 * SIZE_COLUMNS + 2 + spark;
 
 	return columns > fixed + BAR_COLUMNS_MIN ? columns - fixed : BAR_COLUMNS_MIN;
 }
 
+/* A screen that is wide enough shows them beside the bars. */
+static unsigned spark_columns(const struct frame_view *view, unsigned columns)
+{
+	return view && columns >= SPARKS_FROM_COLUMNS ? SPARK_READINGS + 1 : 0;
+}
+
 static void draw_guest(FILE *out, const struct style *style, struct json_object *guest,
-	unsigned name, unsigned bar)
+	const struct frame_view *view, unsigned name, unsigned spark, unsigned bar)
 {
 	const char *state = figure_text(guest, "state");
 	char padded[32];
@@ -163,16 +171,20 @@ static void draw_guest(FILE *out, const struct style *style, struct json_object 
 		SIZE_COLUMNS, DRAW_SIZE(figure_u64(guest, "resident_bytes")));
 	fprintf(out, "%*s%c ", SIZE_COLUMNS, DRAW_SIZE(figure_u64(guest, "target_bytes")),
 		json_object_get_boolean(json_object_object_get(guest, "target_fixed")) ? '*' : ' ');
+	if (spark) {
+		sparks_draw(out, style, view->sparks, figure_text(guest, "name"));
+		fputc(' ', out);
+	}
 	frame_guest_bar(out, style, guest, bar);
 }
 
-static void draw_guest_heading(FILE *out, const struct style *style, unsigned name)
+static void draw_guest_heading(FILE *out, const struct style *style, unsigned name, unsigned spark)
 {
-	char heading[128];
+	char heading[160];
 
-	snprintf(heading, sizeof(heading), "%-*s %-*s%*s%*s%*s  ", (int)name, "GUEST",
+	snprintf(heading, sizeof(heading), "%-*s %-*s%*s%*s%*s  %-*s", (int)name, "GUEST",
 		STATE_COLUMNS, "STATE", SIZE_COLUMNS, "SIZE", SIZE_COLUMNS, "COST", SIZE_COLUMNS,
-		"TARGET");
+		"TARGET", (int)spark, spark ? "USE OF TARGET" : "");
 	draw_text(out, style, EMPHASIS_BOLD, heading);
 	draw_legend(out, style, PAINT_PRIVATE, "private ");
 	draw_legend(out, style, PAINT_SHARED, "shared ");
@@ -185,18 +197,27 @@ static void draw_guest_heading(FILE *out, const struct style *style, unsigned na
 	fputs(" target", out);
 }
 
+/* The part of the list that holds the selected guest. */
+static size_t first_shown(size_t n, size_t rows, const struct frame_view *view)
+{
+	if (!view || view->selected < rows || rows == 0)
+		return 0;
+	return MIN(view->selected - rows + 1, n - rows);
+}
+
 static void draw_guests(FILE *out, const struct style *style, struct json_object *guests,
-	unsigned columns, unsigned rows)
+	const struct frame_view *view, unsigned columns, unsigned rows)
 {
 	size_t n = json_object_array_length(guests);
-	unsigned name = name_columns(guests);
-	unsigned bar = bar_columns(columns, name);
-	size_t shown = MIN(n, (size_t)rows);
+	unsigned name = name_columns(guests), spark = spark_columns(view, columns);
+	unsigned bar = bar_columns(columns, name, spark);
+	size_t shown = MIN(n, (size_t)rows), first = first_shown(n, rows, view);
 
-	draw_guest_heading(out, style, name);
-	for (size_t i = 0; i < shown; i++) {
-		fputc('\n', out);
-		draw_guest(out, style, json_object_array_get_idx(guests, i), name, bar);
+	draw_guest_heading(out, style, name, spark);
+	for (size_t i = first; i < first + shown; i++) {
+		fputs(view && view->selected == i ? "\n>" : "\n", out);
+		draw_guest(
+			out, style, json_object_array_get_idx(guests, i), view, name, spark, bar);
 	}
 	if (shown < n)
 		fprintf(out, "\nand %zu more: a taller window, or memctl list", n - shown);
@@ -205,7 +226,7 @@ static void draw_guests(FILE *out, const struct style *style, struct json_object
 }
 
 void frame_draw(FILE *out, const struct style *style, struct json_object *snapshot,
-	unsigned columns, unsigned rows)
+	const struct frame_view *view, unsigned columns, unsigned rows)
 {
 	struct json_object *host = json_object_object_get(snapshot, "host");
 	struct json_object *guests = json_object_object_get(snapshot, "guests");
@@ -219,7 +240,14 @@ void frame_draw(FILE *out, const struct style *style, struct json_object *snapsh
 	if (!whole)
 		return;
 	draw_host(whole, style, host, columns);
-	draw_guests(whole, style, guests, columns, guest_rows);
+	/* On a small screen the guests are worth more than the list of keys. */
+	if (guest_rows < HINT_FROM_ROWS)
+		view = NULL;
+	if (view)
+		guest_rows--;
+	draw_guests(whole, style, guests, view, columns, guest_rows);
+	if (view)
+		fprintf(whole, "\n%s", view->hint);
 	fclose(whole);
 	rest = text;
 	for (unsigned row = 0; row < rows && (line = strsep(&rest, "\n")); row++) {

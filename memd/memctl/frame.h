@@ -8,10 +8,18 @@
 #include <stdio.h>
 
 #include "memd/memctl/draw.h"
+#include "memd/memctl/spark.h"
+
+/* What whoever sits before the screen has chosen; NULL instead of it: nobody does. */
+struct frame_view {
+	const struct sparks *sparks;
+	size_t selected; /* index of the guest that keys act on */
+	const char *hint; /* the last line: keys, or what the last one did */
+};
 
 /* Draws at most `rows` lines of `columns` columns each, "\n" after each but the last. */
 void frame_draw(FILE *out, const struct style *style, struct json_object *snapshot,
-	unsigned columns, unsigned rows);
+	const struct frame_view *view, unsigned columns, unsigned rows);
 
 /* The host in one line. `clock` opens it ("12:00:01"). */
 void frame_host_line(FILE *out, struct json_object *host, const char *clock);

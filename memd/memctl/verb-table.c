@@ -140,7 +140,8 @@ const struct verb verbs[] = {
 		.name = "snapshot",
 		.arguments = "NAME DIRECTORY",
 		.summary = "Save a guest, to go on from there or to clone it",
-		.help = "DIRECTORY, an absolute path, is made on memd's host. The guest stands still "
+		.help = "DIRECTORY, an absolute path, is made on memd's host. The guest stands "
+			"still "
 			"while its memory\n"
 			"is written and goes on afterwards (or stays paused). The directory holds "
 			"its memory: keep\n"
@@ -157,9 +158,11 @@ const struct verb verbs[] = {
 		.summary = "Start guests from a snapshot",
 		.help = "Each goes on where the snapshot was taken. All share its memory copy on "
 			"write, so a clone\n"
-			"costs little until it writes. A clone is of its template's trust group. For "
+			"costs little until it writes. A clone is of its template's trust group. "
+			"For "
 			"other settings use\n"
-			"`memctl start NAME Snapshot=DIRECTORY ...`; to go on with one guest, clone "
+			"`memctl start NAME Snapshot=DIRECTORY ...`; to go on with one guest, "
+			"clone "
 			"it once.\n\n"
 			"  memctl clone /var/lib/memd/snapshots/web1 web2 web3 web4",
 		.min_arguments = 2,
@@ -171,7 +174,9 @@ const struct verb verbs[] = {
 		.name = "top",
 		.arguments = "[--lines] [--interval TIME] [--count N] [-v]",
 		.summary = "Show host and guests live",
-		.help = "A screen with bars on a terminal (q ends it); else, or with --lines, one "
+		.help = "A screen with bars on a terminal, where keys sort, choose a guest, show, "
+			"explain and pause\n"
+			"it (q ends); else, or with --lines, one "
 			"line an\n"
 			"interval. -v adds a line for each guest. --json prints one object an "
 			"interval.\n"

@@ -119,8 +119,8 @@ guest_shares() {
 
 # A member of the group memd may act; another user may look.
 group_memd_may_act() {
-	inside useradd --groups memd operator && inside useradd visitor || return 1
-	inside runuser -u operator -- memctl set-target g 48M && inside runuser -u operator -- memctl set-target g auto &&
+	inside useradd --groups memd member && inside useradd visitor || return 1
+	inside runuser -u member -- memctl set-target g 48M && inside runuser -u member -- memctl set-target g auto &&
 		inside runuser -u visitor -- memctl list && ! inside runuser -u visitor -- memctl set-target g 48M
 }
 

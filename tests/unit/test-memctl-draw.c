@@ -182,7 +182,7 @@ static void frame_fits_every_terminal(void **state)
 			FILE *out = open_memstream(&text, &size);
 			unsigned lines = 1;
 
-			frame_draw(out, &coloured, snapshot, columns, rows);
+			frame_draw(out, &coloured, snapshot, NULL, columns, rows);
 			fclose(out);
 			for (char *line = text, *end; (end = strchr(line, '\n')); line = end + 1) {
 				assert_in_range(columns_of(line, (size_t)(end - line)), 0, columns);
@@ -199,7 +199,7 @@ static void frame_says_how_many_guests_it_leaves_out(void **state)
 	size_t size;
 	FILE *out = open_memstream(&text, &size);
 
-	frame_draw(out, &plain, snapshot, 100, 19);
+	frame_draw(out, &plain, snapshot, NULL, 100, 19);
 	fclose(out);
 	assert_non_null(strstr(text, "and 2 more"));
 }
@@ -211,7 +211,7 @@ static void frame_without_colours_has_no_escapes(void **state)
 	size_t size;
 	FILE *out = open_memstream(&text, &size);
 
-	frame_draw(out, &plain, snapshot, 100, 30);
+	frame_draw(out, &plain, snapshot, NULL, 100, 30);
 	fclose(out);
 	assert_null(strchr(text, '\033'));
 	for (const char *c = text; *c; c++)

@@ -124,6 +124,52 @@ static void other_keys_do_nothing(void **state)
 	assert_int_equal(session_close(s), MEMCTL_OK);
 }
 
+static void press(struct session *s, const char *keys)
+{
+	assert_int_equal(write(s->terminal, keys, strlen(keys)), (ssize_t)strlen(keys));
+}
+
+static void keys_choose_the_order_and_a_guest(void **state)
+{
+	struct session *s = session_open(NULL);
+
+	assert_true(wait_for(s, 0, "by name   s order"));
+	assert_true(wait_for(s, 0, "\n>guest-1"));
+	press(s, "\033[B");
+	assert_true(wait_for(s, 0, "\n>guest-2"));
+	press(s, "jj");
+	assert_true(wait_for(s, 0, "\n>guest-3"));
+	press(s, "s");
+	assert_true(wait_for(s, 0, "by cost"));
+	press(s, "r");
+	assert_true(wait_for(s, 0, "by cost, reversed"));
+	press(s, "q");
+	assert_int_equal(session_close(s), MEMCTL_OK);
+}
+
+static void keys_pause_and_show_the_guest(void **state)
+{
+	struct session *s = session_open(NULL);
+	size_t from;
+
+	assert_true(wait_for(s, 0, "\n>guest-1"));
+	press(s, "p");
+	assert_true(wait_for(s, 0, "guest-1: paused"));
+	press(s, "p");
+	assert_true(wait_for(s, 0, "guest-1: goes on"));
+	from = s->size;
+	press(s, "\n");
+	assert_true(wait_for(s, from, SCREEN_OFF));
+	assert_true(wait_for(s, from, "-- Enter goes back --"));
+	assert_non_null(strstr(s->output + from, "share group"));
+	from = s->size;
+	press(s, "\n");
+	assert_true(wait_for(s, from, SCREEN_ON));
+	assert_true(wait_for(s, from, "guest-3"));
+	press(s, "q");
+	assert_int_equal(session_close(s), MEMCTL_OK);
+}
+
 static void terminal_is_restored_on_each_ending_signal(void **state)
 {
 	static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
@@ -209,6 +255,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(live_screen_is_entered_and_left_with_q),
 		cmocka_unit_test(other_keys_do_nothing),
+		cmocka_unit_test(keys_choose_the_order_and_a_guest),
+		cmocka_unit_test(keys_pause_and_show_the_guest),
 		cmocka_unit_test(terminal_is_restored_on_each_ending_signal),
 		cmocka_unit_test(screen_follows_the_size_of_the_window),
 		cmocka_unit_test(no_colour_is_written_under_NO_COLOR),
