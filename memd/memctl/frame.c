@@ -210,12 +210,14 @@ static void draw_guests(FILE *out, const struct style *style, struct json_object
 {
 	size_t n = json_object_array_length(guests);
 	unsigned name = name_columns(guests), spark = spark_columns(view, columns);
-	unsigned bar = bar_columns(columns, name, spark);
+	unsigned bar = bar_columns(columns, name, spark + (view ? 1 : 0)); /* and the '>' */
 	size_t shown = MIN(n, (size_t)rows), first = first_shown(n, rows, view);
 
+	if (view)
+		fputc(' ', out);
 	draw_guest_heading(out, style, name, spark);
 	for (size_t i = first; i < first + shown; i++) {
-		fputs(view && view->selected == i ? "\n>" : "\n", out);
+		fputs(!view ? "\n" : view->selected == i ? "\n>" : "\n ", out);
 		draw_guest(
 			out, style, json_object_array_get_idx(guests, i), view, name, spark, bar);
 	}

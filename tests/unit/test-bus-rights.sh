@@ -118,6 +118,24 @@ actions_are_described() {
 		<(grep -o 'action id="[^"]*' packaging/polkit/org.memd1.policy | cut -d'"' -f2 | sort -u)
 }
 
+# compare INTERFACE PATH: the members that packaging/dbus/org.memd1.xml describes are there, and of that type.
+described_members_are_there() {
+	busctl --address="$MEMD_BUS" introspect --xml-interface org.memd1 /org/memd1 >"$work/manager.xml" || return 1
+	busctl --address="$MEMD_BUS" introspect --xml-interface org.memd1 /org/memd1/guest/a >"$work/guest.xml" || return 1
+	/usr/bin/python3 - "$work/manager.xml" "$work/guest.xml" <<-'END'
+		import sys, xml.etree.ElementTree as tree
+		def members(path):
+		    return {(i.get("name"), c.tag, c.get("name"), c.get("type"), tuple(a.get("type") for a in c.findall("arg")))
+		            for i in tree.parse(path).getroot().findall("interface") for c in i if c.tag != "annotation"}
+		live = members(sys.argv[1]) | members(sys.argv[2])
+		described = members("packaging/dbus/org.memd1.xml")
+		ours = {m for m in live if m[0].startswith("org.memd1.")}
+		print("described and not there:", described - live)
+		print("not described:", sorted(m[2] for m in ours - described))
+		sys.exit(bool(described - live) or len(ours - described) > len(ours) / 10)
+	END
+}
+
 examples_run() {
 	packaging/examples/memd-figures.sh | tee "$work/figures" && grep -q '^a  *running .*costs' "$work/figures" &&
 		packaging/examples/memd-figures.sh a $((16 << 20)) && [ "$(fixed)" = '"target_fixed":true' ] &&
@@ -162,6 +180,7 @@ claim a_password_that_is_wanted_is_told polkit_wants_a_password
 claim polkits_yes_counts polkit_says_yes
 claim root_is_not_asked_about root_is_not_asked
 claim every_action_is_described_for_polkit actions_are_described
+claim described_members_are_there described_members_are_there
 claim examples_of_clients_run examples_run
 if [ -z "${MEMD_LOAD:-}" ]; then claims_done && exit; fi
 claim many_clients_hold_up_no_tick many_clients_hold_up_no_tick
