@@ -313,14 +313,19 @@ int ipc_recv(int fd, struct ipc_message *m)
 		.msg_control = control.bytes,
 		.msg_controllen = sizeof(control.bytes),
 	};
+	unsigned n_resets = 0;
 	bool fits;
 	ssize_t n;
 
 	close_fds(m);
 	m->sender = 0;
+	/*
+	 * A peer that ends with something of ours unread resets the connection. The kernel says so once,
+	 * before it hands out what that peer said last.
+	 */
 	do
 		n = recvmsg(fd, &message, MSG_CMSG_CLOEXEC);
-	while (n < 0 && errno == EINTR);
+	while (n < 0 && (errno == EINTR || (errno == ECONNRESET && !n_resets++)));
 	if (n < 0)
 		return errno == ECONNRESET ? IPC_CLOSED : -errno;
 	fits = take_control(&message, m);

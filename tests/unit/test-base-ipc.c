@@ -291,10 +291,27 @@ static void refuses_paths_that_do_not_fit(void **state)
 	assert_int_equal(ipc_connect(""), -EINVAL);
 }
 
+static void what_was_said_before_a_reset_is_heard(void **state)
+{
+	struct ipc_message *m = ipc_message_new();
+	int fds[2];
+
+	assert_int_equal(ipc_pair(fds), 0);
+	assert_int_equal(ipc_send(fds[0], 1, 0, "ask", 3, NULL, 0), 0); /* is never read */
+	assert_int_equal(ipc_send(fds[1], 2, 0, "last", 4, NULL, 0), 0);
+	close(fds[1]);
+	assert_int_equal(ipc_recv(fds[0], m), 0);
+	assert_int_equal(m->header.type, 2);
+	assert_int_equal(ipc_recv(fds[0], m), IPC_CLOSED);
+	close(fds[0]);
+	ipc_message_free(m);
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(what_was_said_before_a_reset_is_heard),
 		TEST(carries_type_seq_and_payload),
 		TEST(carries_payloads_up_to_the_largest),
 		TEST(holds_three_of_the_largest_before_it_blocks),
