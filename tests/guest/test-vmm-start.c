@@ -160,7 +160,7 @@ static void refuses_bad_arguments(void **state)
 		const char *arguments;
 		const char *words;
 	} cases[] = {
-		{"--memory 64M --console - --kernel /etc/passwd", "no ELF file"},
+		{"--memory 64M --console - --kernel /etc/passwd", "neither an ELF file"},
 		{"--memory 64M --console - --kernel /nonexistent", "/nonexistent: No such file"},
 		{"--memory 64M --console - --kernel /tmp", "no regular file"},
 		{"--memory 64M --console - --kernel /dev/null", "no regular file"},
