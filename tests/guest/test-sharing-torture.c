@@ -57,6 +57,13 @@ static int setup(void **state)
 	return 0;
 }
 
+static void stop_guest(struct torture *t, unsigned i)
+{
+	cleanup_closep(&t->pidfds[i]);
+	vmm_run_free(t->guests[i]);
+	t->guests[i] = NULL;
+}
+
 static int teardown(void **state)
 {
 	struct torture *t = *state;
@@ -64,10 +71,8 @@ static int teardown(void **state)
 	atomic_store(&t->stop, true);
 	if (t->has_thread)
 		pthread_join(t->thread, NULL);
-	for (unsigned i = 0; i < N_GUESTS; i++) {
-		cleanup_closep(&t->pidfds[i]);
-		vmm_run_free(t->guests[i]);
-	}
+	for (unsigned i = 0; i < N_GUESTS; i++)
+		stop_guest(t, i);
 	service_run_done(&t->pool);
 	zram_swap_done(&t->swap);
 	free(t);
@@ -229,29 +234,38 @@ static void vcpus_see_wrong_words_without_the_freeze(void **state)
 {
 	struct torture *t = *state;
 	char path[PATH_MAX];
-	uint64_t end_us;
+	uint64_t end_us, corrupt = 0;
+	int status;
 
 	if (vmm_run_unusable()) {
 		printf("# skipped: %s\n", vmm_run_unusable());
 		skip();
 	}
 	if (HAS_SANITIZER) {
-		printf("# skipped: the sanitizer's runtime does not let another library come first\n");
+		printf("# skipped: the sanitizer's runtime does not let another library come "
+		       "first\n");
 		return; /* cmocka's skip() prints "not ok", which prove counts as a failure */
 	}
 	assert_int_equal(
 		service_run_build_path("tests/guest/libthaw-early.so", path, sizeof(path)), 0);
 	setenv("LD_PRELOAD", path, 1);
-	start_guest(t, 0, "zero_mib=8 rewrite_zero_per_s=1000000 sweep_pages_per_s=1000000",
-		VMM_SCAN_ZERO_ONLY);
-	unsetenv("LD_PRELOAD");
+	/*
+	 * What is lost may be a word of the guest's own: then it ends before it can count, and
+	 * another begins.
+	 */
 	end_us = clock_monotonic_us() + WAIT_MS * US_PER_MS;
-	while (!sum_on_consoles(t, "corrupt") && clock_monotonic_us() < end_us)
-		clock_sleep_us(100 * US_PER_MS);
-	printf("# verified %" PRIu64 " corrupt %" PRIu64 " dropped %" PRIu64 "\n",
-		sum_on_consoles(t, "verified"), sum_on_consoles(t, "corrupt"),
-		stats_of(t, 0).scan_pages_dropped);
-	assert_true(sum_on_consoles(t, "corrupt") > 0);
+	while (!corrupt && clock_monotonic_us() < end_us) {
+		start_guest(t, 0, "zero_mib=8 rewrite_zero_per_s=1000000 sweep_pages_per_s=1000000",
+			VMM_SCAN_ZERO_ONLY);
+		while (!(corrupt = sum_on_consoles(t, "corrupt")) &&
+			vmm_run_wait_exit(t->guests[0], 100, &status) < 0 &&
+			clock_monotonic_us() < end_us)
+			;
+		stop_guest(t, 0);
+	}
+	unsetenv("LD_PRELOAD");
+	printf("# corrupt %" PRIu64 "\n", corrupt);
+	assert_true(corrupt > 0);
 }
 
 int main(void)
