@@ -28,7 +28,7 @@ struct span {
 
 static uint64_t begin_of(const struct span *s)
 {
-	return u64_sub_or_zero(s->now_s, s->step_s * s->count - 1) / s->step_s * s->step_s;
+	return u64_sub_or_zero(s->now_s / s->step_s + 1, s->count) * s->step_s;
 }
 
 /* Turns records into one for each interval that has any, in place. Returns how many. */
@@ -167,15 +167,15 @@ static void put_script(FILE *f, const char *guest, const char *path, const char 
 	      "set multiplot layout 2,1 title ",
 		f);
 	plot_put_text(f, guest);
-	fputs(" noenhanced\nset ylabel 'MiB'\nset yrange [0:*]\n"
+	fputs(" noenhanced\nset ylabel 'MiB'\nset yrange [0:1<*]\n"
 	      "plot $history using 1:3 with steps lw 2 title 'target', "
 	      "'' using 1:2 with lines lw 2 title 'cost', "
 	      "'' using 1:4 with lines lw 2 title 'in use', "
 	      "'' using 1:5 with lines title 'swapped', "
 	      "'' using 1:6 with lines title 'shared', "
 	      "'' using 1:7 with lines title 'balloon'\n"
-	      "set ylabel 'stall, % of time'\nset y2label 'MiB'\nset y2tics\nset y2range [0:*]\n"
-	      "plot $history using 1:8 with lines lw 2 title 'waited for memory', "
+	      "set ylabel 'stall, % of time'\nset y2label 'MiB'\nset y2tics\nset y2range [0:1<*]\n"
+	      "plot $history using 1:8 with lines lw 2 title 'waited', "
 	      "'' using 1:9 axes x1y2 with lines title 'came back'\n"
 	      "unset multiplot\n",
 		f);
