@@ -85,6 +85,20 @@ static bool scanned_first(const struct manager *m, struct guest *g, uint64_t now
 	return true;
 }
 
+/*
+ * Has the scanner seen what shall go out? Ahead of need one pass at its own pace, once, is enough:
+ * a pass at full speed for each guest every half minute took a core from four of them.
+ */
+static bool is_offered(
+	const struct manager *m, struct guest *g, enum reclaim_urgency urgency, uint64_t now_us)
+{
+	if (urgency == RECLAIM_FORCED)
+		return true;
+	if (urgency <= RECLAIM_AHEAD && g->sample.after.scan_passes > 0)
+		return true;
+	return scanned_first(m, g, now_us);
+}
+
 size_t evict_begin(
 	struct manager *m, struct guest *g, uint64_t wanted_bytes, enum reclaim_urgency urgency)
 {
@@ -96,7 +110,7 @@ size_t evict_begin(
 	if (!m->config.paging || m->swap.free_bytes == 0 || g->pageout || !g->process ||
 		g->config.memory_locked)
 		return 0;
-	if (urgency != RECLAIM_FORCED && !scanned_first(m, g, now_us))
+	if (!is_offered(m, g, urgency, now_us))
 		return 0;
 	n = reclaim_choose(&g->reclaim, wanted_bytes / PAGE_BYTES, urgency, now_us, g->wss.guest_us,
 		regions, PAGE_OUT_MAX_REGIONS);

@@ -147,10 +147,20 @@ static void loop_swap_end(struct loop_swap *l)
 	unlink(l->file);
 }
 
+/* What went out to a disk stays in the swap cache until its memory is needed: here, now. */
+static void drop_swap_cache(const struct guest *g)
+{
+	char path[256];
+
+	snprintf(path, sizeof(path), "/sys/fs/cgroup/memory/memd-bench-%d/%s/memory.force_empty",
+		(int)getpid(), g->name);
+	(void)fd_write_file_at(AT_FDCWD, path, "0");
+}
+
 /*
- * A page that cannot be read back is lost. The kernel sends SIGBUS to a process that touches it
- * itself; a vCPU gets EFAULT from KVM_RUN, which memd-vmm tries again (memory_waits counts), so that
- * guest stands still on its page until somebody stops it. Nobody else notices.
+ * A page that cannot be read back is lost: a process that touches it gets SIGBUS, and KVM_RUN EFAULT,
+ * which memd-vmm takes for want of memory and fails the guest when it does not move for a minute.
+ * Seen here: memd-vmm ends at once. Nobody else notices.
  */
 static void a_swap_that_cannot_be_read_harms_no_other_guest(void **state)
 {
@@ -174,6 +184,7 @@ static void a_swap_that_cannot_be_read_harms_no_other_guest(void **state)
 	page_all_out(&h, a);
 	assert_true(a->reclaim.out_pages_total > 0);
 	assert_int_equal(truncate(l.file, 1 * MIB), 0);
+	drop_swap_cache(a);
 	end_us = clock_monotonic_us() + LOSS_US;
 	while (h.m->n_guests == 2 && a->sample.after.memory_waits == 0 &&
 		clock_monotonic_us() < end_us)
