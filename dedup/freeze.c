@@ -8,9 +8,9 @@
  * That is invisible to the guest if P does not change between the moment it is found equal and the
  * moment it is replaced. It is write-protected for that time with UFFDIO_WRITEPROTECT (synchronous
  * mode): the page table entry loses its write bit and bit 57 of the pagemap is set, and all TLBs
- * and KVM's shadow or nested entries are flushed before the ioctl returns. Nobody reads the
- * userfaultfd: a writer that faults waits in the kernel until UFFDIO_WAKE, then looks again at
- * whatever is there now. Readers are not held up.
+ * and KVM's shadow or nested entries are flushed before the ioctl returns. Nobody answers the
+ * userfaultfd (freeze_waiting only looks who waits): a writer that faults waits in the kernel until
+ * UFFDIO_WAKE, then looks again at whatever is there now. Readers are not held up.
  *
  * 1. Guest writes, vCPUs. They fault and wait. When woken, the fault is taken anew: in a new
  *    mapping of Q it is an ordinary copy on write, in a hole a fresh zero page, in a thawed page a
@@ -28,8 +28,9 @@
  *    time.
  * 4. Page-out by another process (memd) may take a frozen page at any time. Bit 57 stays in the
  *    swap entry, and a read, the comparison, brings back the same content with it. Replacing or
- *    dropping discards the swap entry too. A page that is swapped when the pagemap is read is left
- *    alone only since reading it would cost more than it frees. Sampling is page-out.
+ *    dropping discards the swap entry too. A page that is swapped when the pagemap is read is not
+ *    compared only since reading it would cost more than it frees; it can be given. Sampling is
+ *    page-out.
  * 5. Discards (balloon, reporting) and a second scanner take the same lock: they wait for
  *    freeze_end, which waits for nobody. A thread that holds the lock touches no guest page but
  *    frozen ones for reading, which never waits for a thaw. Hence no cycle: a writer waits for the
@@ -163,6 +164,7 @@ int freeze_begin(struct freeze *f, struct guest_ram *ram, uint64_t page)
 	f->ram = ram;
 	f->first_page = page - page % CHUNK_PAGES;
 	memset(f->frozen, 0, sizeof(f->frozen));
+	memset(f->swapped, 0, sizeof(f->swapped));
 	memset(f->protected, 0, sizeof(f->protected));
 	f->wake_first = f->wake_end = 0;
 	pthread_mutex_lock(&ram->chunks[page / CHUNK_PAGES].lock);
@@ -222,15 +224,19 @@ void freeze_pages(struct freeze *f, const uint64_t wanted[FREEZE_WORDS])
 
 		if (bit_get(asked, i) && (f->entries[i] & mask) == must)
 			bit_set(f->frozen, i);
+		else if (bit_get(asked, i) && (f->entries[i] & PAGEMAP_UFFD_WP) &&
+			 (f->entries[i] & PAGEMAP_SWAPPED))
+			bit_set(f->swapped, i);
 	}
 }
 
-static bool all_frozen(const struct freeze *f, unsigned i, unsigned n)
+/* Whether each of the pages is in one of the sets; the second may be NULL. */
+static bool all_in(const uint64_t *set, const uint64_t *other, unsigned i, unsigned n)
 {
 	if (n == 0 || i >= CHUNK_PAGES || n > CHUNK_PAGES - i)
 		return false;
 	for (unsigned j = i; j < i + n; j++)
-		if (!bit_get(f->frozen, j))
+		if (!bit_get(set, j) && !(other && bit_get(other, j)))
 			return false;
 	return true;
 }
@@ -239,7 +245,7 @@ int freeze_map(struct freeze *f, unsigned i, unsigned n, int fd, uint64_t offset
 {
 	int r;
 
-	if (!all_frozen(f, i, n))
+	if (!all_in(f->frozen, NULL, i, n))
 		return -EINVAL;
 	/*
 	 * Not MADV_DONTFORK as anonymous RAM: the VMM never forks, and a call a mapping is a third
@@ -257,7 +263,7 @@ int freeze_map(struct freeze *f, unsigned i, unsigned n, int fd, uint64_t offset
 }
 
 /* Pages of one mapping as far as we know. */
-static int drop_stretch(struct freeze *f, unsigned i, unsigned n)
+static int drop_stretch(struct freeze *f, unsigned i, unsigned n, enum hole_reason why)
 {
 	int r = 0;
 
@@ -267,18 +273,17 @@ static int drop_stretch(struct freeze *f, unsigned i, unsigned n)
 		r = -errno;
 	if (r < 0)
 		return r;
-	guest_ram_set_meta(f->ram, f->first_page + i, n, HOLE_ZERO | META_FREED);
+	guest_ram_set_meta(f->ram, f->first_page + i, n, (uint32_t)why | META_FREED);
 	for (unsigned j = i; j < i + n; j++) {
 		bit_clear(f->frozen, j);
+		bit_clear(f->swapped, j);
 		bit_clear(f->protected, j);
 	}
 	return 0;
 }
 
-int freeze_drop(struct freeze *f, unsigned i, unsigned n)
+static int drop(struct freeze *f, unsigned i, unsigned n, enum hole_reason why)
 {
-	if (!all_frozen(f, i, n))
-		return -EINVAL;
 	for (unsigned done = 0, some; done < n; done += some) {
 		bool file = meta_is_file(meta_of(f, i + done));
 		int r;
@@ -286,16 +291,26 @@ int freeze_drop(struct freeze *f, unsigned i, unsigned n)
 		for (some = 1; done + some < n; some++)
 			if (meta_is_file(meta_of(f, i + done + some)) != file)
 				break;
-		r = drop_stretch(f, i + done, some);
+		r = drop_stretch(f, i + done, some, why);
 		if (r < 0)
 			return r;
 	}
 	return 0;
 }
 
+int freeze_drop(struct freeze *f, unsigned i, unsigned n)
+{
+	return all_in(f->frozen, NULL, i, n) ? drop(f, i, n, HOLE_ZERO) : -EINVAL;
+}
+
+int freeze_give(struct freeze *f, unsigned i, unsigned n, enum hole_reason why)
+{
+	return all_in(f->frozen, f->swapped, i, n) ? drop(f, i, n, why) : -EINVAL;
+}
+
 int freeze_restore(struct freeze *f, unsigned i, unsigned n)
 {
-	if (!all_frozen(f, i, n))
+	if (!all_in(f->frozen, NULL, i, n))
 		return -EINVAL;
 	for (unsigned j = i; j < i + n; j++)
 		if (!meta_is_file(meta_of(f, j)))
@@ -335,6 +350,18 @@ void freeze_end(struct freeze *f)
 bool freeze_is_file(const struct guest_ram *ram, uint64_t page)
 {
 	return meta_is_file(guest_ram_meta(ram, page));
+}
+
+size_t freeze_waiting(const struct guest_ram *ram, uint32_t *ret_tids, size_t max)
+{
+	struct uffd_msg message;
+	size_t n = 0;
+
+	/* Reading wakes nobody: the message moves to the list of those that were read. */
+	while (n < max && read(ram->uffd, &message, sizeof(message)) == sizeof(message))
+		if (message.event == UFFD_EVENT_PAGEFAULT)
+			ret_tids[n++] = message.arg.pagefault.feat.ptid;
+	return n;
 }
 
 bool freeze_slot_of(const struct guest_ram *ram, uint64_t page, uint32_t *ret_slot)

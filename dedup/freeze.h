@@ -20,6 +20,7 @@ struct freeze {
 	struct guest_ram *ram;
 	uint64_t first_page; /* of the chunk */
 	uint64_t frozen[FREEZE_WORDS]; /* frozen, present, and nothing decided yet */
+	uint64_t swapped[FREEZE_WORDS]; /* the same, but in swap: to be given, not to be read */
 	/* private */
 	uint64_t protected[FREEZE_WORDS]; /* write-protected by us and to be thawed at the end */
 	unsigned wake_first; /* pages that somebody may wait for; none while wake_end is 0 */
@@ -34,7 +35,8 @@ struct freeze {
 int freeze_begin(struct freeze *f, struct guest_ram *ram, uint64_t page);
 /*
  * Freezes the pages whose bits are set in `wanted`, and says in f->frozen which of them are frozen
- * now. Not frozen are busy pages, holes, swapped pages and pages that are (unbroken) the pool's.
+ * now. Not frozen are busy pages, holes and pages that are (unbroken) the pool's. Swapped pages are
+ * frozen too, and named apart in f->swapped.
  * Neighbours that were not asked for may be held up too. Once between begin and end.
  */
 void freeze_pages(struct freeze *f, const uint64_t wanted[FREEZE_WORDS]);
@@ -59,12 +61,24 @@ static inline bool freeze_is_frozen(const struct freeze *f, unsigned i)
 int freeze_map(struct freeze *f, unsigned i, unsigned n, int fd, uint64_t offset, uint32_t slot);
 int freeze_drop(struct freeze *f, unsigned i, unsigned n);
 int freeze_restore(struct freeze *f, unsigned i, unsigned n);
+/*
+ * The guest gave the pages [i, i + n), n > 0, and did not write them since; each is in f->frozen or
+ * f->swapped (-EINVAL otherwise), which they leave. They are holes for that reason from now on.
+ * Fails as freeze_drop does.
+ */
+int freeze_give(struct freeze *f, unsigned i, unsigned n, enum hole_reason why);
 
 /* Thaws what was not decided, wakes all who wait, unlocks. */
 void freeze_end(struct freeze *f);
 
 /* Whether the mapping at a page is of a file, so that a hole there needs a mapping of its own. */
 bool freeze_is_file(const struct guest_ram *ram, uint64_t page);
+/*
+ * Threads (gettid) that were found waiting for a frozen page, each of them once for each wait; up to
+ * max. Any thread, but who asks takes it from others who do.
+ */
+size_t freeze_waiting(const struct guest_ram *ram, uint32_t *ret_tids, size_t max);
+
 /*
  * The slot that is mapped at a page, whether or not it was written since; false when the mapping is
  * anonymous or of a pool that is gone. No lock needed.

@@ -1,6 +1,7 @@
 /*
  * What guest-ram.c and freeze.c share and nobody else may see: the two of them are the only code
- * that takes guest pages away or puts others in their place.
+ * that takes guest pages away or puts others in their place. write-log.c has its notes of writes in
+ * here, too.
  */
 #pragma once
 
@@ -24,8 +25,10 @@
 #define META_ORPHAN	(UINT32_C(1) << 29) /* of a pool that is gone: nobody to release to */
 #define META_SLOT_MASK	(META_ORPHAN - 1)
 #define META_TEMPLATE	(UINT32_C(1) << 28) /* without META_POOL only */
-#define META_WHY_MASK	UINT32_C(3) /* enum hole_reason */
-#define META_FREED	(UINT32_C(1) << 2) /* was backed when it was given */
+#define META_WHY_MASK	UINT32_C(7) /* enum hole_reason */
+#define META_FREED	(UINT32_C(1) << 3) /* was backed when it was given */
+
+_Static_assert(HOLE_REASONS <= META_WHY_MASK + 1, "each reason has a number in the meta");
 
 struct guest_ram_chunk {
 	pthread_mutex_t
@@ -49,6 +52,7 @@ struct guest_ram {
 		/* n_pages, under the chunk's lock; costs memory only where there is direct I/O */
 		busy;
 	struct guest_ram_chunk *chunks; /* n_chunks */
+	_Atomic uint64_t *written; /* bitmap by page: guest_ram_wrote, until the write log takes it */
 	_Atomic int64_t mappings; /* recounted by each census */
 
 	pthread_mutex_t released_lock; /* what follows; taken last */

@@ -27,14 +27,15 @@
 
 /*
  * PAGEFAULT_FLAG_WP (5.7) freezes anonymous memory, WP_HUGETLBFS_SHMEM (5.19) COW-broken pages of
- * pool mappings. Not UFFD_USER_MODE_ONLY: KVM itself must wait too. Needs CAP_SYS_PTRACE, the
+ * pool mappings, THREAD_ID (4.14) names who waits (freeze_waiting). Not UFFD_USER_MODE_ONLY: KVM itself must wait too. Needs CAP_SYS_PTRACE, the
  * sysctl, or access to /dev/userfaultfd (6.1).
  */
 static int open_uffd(void)
 {
 	struct uffdio_api api = {
 		.api = UFFD_API,
-		.features = UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_WP_HUGETLBFS_SHMEM,
+		.features = UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_WP_HUGETLBFS_SHMEM |
+			    UFFD_FEATURE_THREAD_ID,
 	};
 	_cleanup_close_ int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
 
@@ -125,7 +126,8 @@ static int allocate_tables(struct guest_ram *ram)
 	ram->meta = calloc(ram->n_pages, sizeof(*ram->meta));
 	ram->busy = calloc(ram->n_pages, sizeof(*ram->busy));
 	ram->chunks = calloc(ram->n_chunks, sizeof(*ram->chunks));
-	if (!ram->meta || !ram->busy || !ram->chunks)
+	ram->written = calloc(ram->n_pages / 64, sizeof(*ram->written));
+	if (!ram->meta || !ram->busy || !ram->chunks || !ram->written)
 		return -ENOMEM;
 	for (uint64_t i = 0; i < ram->n_chunks; i++)
 		pthread_mutex_init(&ram->chunks[i].lock, NULL);
@@ -191,6 +193,7 @@ void guest_ram_free(struct guest_ram *ram)
 	free(ram->chunks);
 	free(ram->meta);
 	free(ram->busy);
+	free(ram->written);
 	free(ram->released);
 	free(ram);
 }
@@ -300,6 +303,7 @@ int guest_ram_busy(struct guest_ram *ram, gpa_t gpa, uint64_t bytes)
 
 	if (!find_range(ram, gpa, bytes) || !guest_ram_page_of(ram, gpa, &page))
 		return -EFAULT;
+	guest_ram_wrote(ram, gpa, bytes);
 	n = pages_touched(gpa, bytes);
 	for (uint64_t done = 0, some; done < n; done += some) {
 		int r;
@@ -463,10 +467,12 @@ static int discard_stretch(struct guest_ram *ram, uint64_t first, uint64_t n, en
 	if (madvise(host, n * PAGE_BYTES, MADV_DONTNEED) < 0)
 		return -errno;
 	for (uint64_t i = 0; i < n; i++) {
-		uint32_t freed = guest_ram_meta(ram, first + i) & META_FREED;
+		uint32_t old = guest_ram_meta(ram, first + i), freed = old & META_FREED;
 
 		if (entries[i] & (PAGEMAP_PRESENT | PAGEMAP_SWAPPED))
 			freed = META_FREED;
+		else if (why == HOLE_REPORTED && (old & META_WHY_MASK) == HOLE_HINTED)
+			continue; /* reported as well, later: the hint is what freed it */
 		atomic_store_explicit(
 			&ram->meta[first + i], (uint32_t)why | freed, memory_order_relaxed);
 	}

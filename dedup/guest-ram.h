@@ -27,6 +27,9 @@ enum hole_reason {
 	HOLE_ZERO = 1, /* found zero, dropped */
 	HOLE_BALLOON = 2, /* given through the balloon */
 	HOLE_REPORTED = 3, /* reported free (free page reporting) */
+	HOLE_HINTED = 4, /* hinted free (free page hinting), and dropped */
+	HOLE_UNPLUGGED = 5, /* of a virtio-mem region: the guest has no memory there */
+	HOLE_REASONS,
 };
 
 struct guest_ram_range {
@@ -103,11 +106,18 @@ uint8_t *guest_ram_page_ptr(const struct guest_ram *ram, uint64_t page);
 /*
  * Direct I/O: from busy to done the pages of [gpa, gpa + bytes) are neither frozen, mapped over nor
  * discarded. Busy is taken before the range is handed to the kernel, done after completion; it
- * counts as a write. Nests. -EFAULT when the range is not RAM. busy waits (briefly, bounded by one
+ * counts as a write (guest_ram_wrote). Nests. -EFAULT when the range is not RAM. busy waits (briefly, bounded by one
  * freeze) for a chunk that is being decided.
  */
 int guest_ram_busy(struct guest_ram *ram, gpa_t gpa, uint64_t bytes);
 void guest_ram_done(struct guest_ram *ram, gpa_t gpa, uint64_t bytes);
+
+/*
+ * This process is about to write [gpa, gpa + bytes) of guest memory, which KVM's dirty log does not
+ * see: notes it for the write log (write-log.h). Before the write, each time; cheap, any thread.
+ * What is not RAM is ignored.
+ */
+void guest_ram_wrote(const struct guest_ram *ram, gpa_t gpa, uint64_t bytes);
 
 /*
  * The guest gave pages back (balloon, reporting) or they are zero: makes [page, page + n_pages)
@@ -146,8 +156,8 @@ struct guest_ram_census {
 	uint64_t shared_pages; /* mapped from the pool, not broken */
 	uint64_t template_pages; /* mapped from the template, not broken */
 	uint64_t swapped_pages;
-	uint64_t hole_pages[4]; /* by enum hole_reason */
-	uint64_t freed_pages[4]; /* of those, backed when they were given */
+	uint64_t hole_pages[HOLE_REASONS]; /* by enum hole_reason */
+	uint64_t freed_pages[HOLE_REASONS]; /* of those, backed when they were given */
 	uint64_t broken_pages; /* of private and swapped: in a file mapping, written since */
 	uint64_t mappings; /* virtual memory areas the RAM consists of, as we made them */
 };

@@ -131,6 +131,14 @@ static void fill_balloon_stats(struct vmm *vmm, struct vmm_stats *s)
 	s->balloon_target_pages = b.target_pages;
 	s->balloon_actual_pages = b.actual_pages;
 	s->balloon_discard_calls = b.discard_calls;
+	s->hints_possible = b.hints_negotiated;
+	s->hint_runs = b.hints.runs;
+	s->hint_named_pages = b.hints.named_pages;
+	s->hint_dropped_pages = b.hints.dropped_pages;
+	s->hint_written_pages = b.hints.written_pages;
+	s->hint_unsettled_pages = b.hints.unsettled_pages;
+	s->hint_cpu_us = b.hints.cpu_us;
+	s->hint_wall_us = b.hints.wall_us;
 	s->guest_swap_in_bytes = b.claims.swap_in_bytes;
 	s->guest_swap_out_bytes = b.claims.swap_out_bytes;
 	s->guest_major_faults = b.claims.major_faults;
@@ -224,7 +232,9 @@ static int fill_ram_stats(struct vmm *vmm, struct vmm_stats *s)
 	s->hole_reported_pages = census.hole_pages[HOLE_REPORTED];
 	s->freed_zero_pages = census.freed_pages[HOLE_ZERO];
 	s->freed_balloon_pages = census.freed_pages[HOLE_BALLOON];
+	s->hole_hinted_pages = census.hole_pages[HOLE_HINTED];
 	s->freed_reported_pages = census.freed_pages[HOLE_REPORTED];
+	s->freed_hinted_pages = census.freed_pages[HOLE_HINTED];
 	s->ram_mappings = census.mappings;
 	return 0;
 }
@@ -262,6 +272,18 @@ static void handle_set_balloon(struct control *c, uint32_t seq)
 		virtio_balloon_set_target(c->vmm->balloon, set->target_pages);
 		done(c, seq, 0, "%s", "");
 	}
+}
+
+static void handle_ask_hints(struct control *c, uint32_t seq)
+{
+	int r = virtio_balloon_request_hints(c->vmm->balloon);
+
+	if (r == -ENOTCONN)
+		done(c, seq, r, "the guest has no balloon driver, or not yet");
+	else if (r < 0)
+		done(c, seq, r, "the guest's balloon driver does not do free page hinting");
+	else
+		done(c, seq, 0, "%s", "");
 }
 
 static void handle_pause(struct control *c, uint32_t seq)
@@ -443,6 +465,9 @@ static void handle_message(struct control *c)
 		break;
 	case VMM_SET_BALLOON:
 		handle_set_balloon(c, seq);
+		break;
+	case VMM_ASK_HINTS:
+		handle_ask_hints(c, seq);
 		break;
 	case VMM_PAUSE:
 		handle_pause(c, seq);

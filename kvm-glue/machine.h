@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "dedup/guest-ram.h"
+#include "dedup/write-log.h"
 #include "kvm-glue/bus.h"
 
 /* Guest physical layout (bytes). RAM below 3 GiB, the rest above 4 GiB. */
@@ -43,5 +44,6 @@ struct machine_ops {
 struct machine {
 	const struct machine_ops *ops;
 	struct guest_ram *ram;
+	struct write_log *log; /* of writes to ram; NULL: there is none */
 	struct bus *bus;
 };

@@ -11,7 +11,7 @@
 
 #define VECTOR_BP 3
 
-/* Host memory behind a linear address of the guest, within one page. */
+/* Host memory behind a linear address of the guest, within one page. The caller may write to it. */
 static void *linear_memory(void *context, uint64_t gva, size_t bytes)
 {
 	struct vcpu *v = context;
@@ -19,6 +19,7 @@ static void *linear_memory(void *context, uint64_t gva, size_t bytes)
 
 	if (ioctl(v->fd, KVM_TRANSLATE, &t) < 0 || !t.valid)
 		return NULL;
+	guest_ram_wrote(v->vm->machine.ram, GPA(t.physical_address), bytes);
 	return guest_ram_ptr(v->vm->machine.ram, GPA(t.physical_address), bytes);
 }
 

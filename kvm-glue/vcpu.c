@@ -21,6 +21,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
+#include <unistd.h>
 
 #include "kvm-glue/sandbox.h"
 #include "memd/base/clock.h"
@@ -98,6 +99,8 @@ static void handle_mmio(struct vcpu *v)
 
 	if (ram) {
 		atomic_fetch_add(&v->memory_waits, 1);
+		if (run->mmio.is_write)
+			guest_ram_wrote(m->ram, GPA(run->mmio.phys_addr), bytes);
 		access_ram(ram, run->mmio.data, bytes, run->mmio.is_write);
 	} else if (run->mmio.is_write) {
 		bus_write(m->bus, BUS_MMIO, run->mmio.phys_addr, run->mmio.data, bytes);
@@ -173,6 +176,17 @@ static bool wait_for_memory(struct vcpu *v, struct memory_wait *w)
 	return true;
 }
 
+/* KVM_RUN, seen by vcpus_settle. Returns an errno, positive; 0: there is an exit to answer. */
+static int run(struct vcpu *v)
+{
+	int r;
+
+	atomic_fetch_add(&v->run_turns, 1);
+	r = ioctl(v->fd, KVM_RUN, 0) < 0 ? errno : 0;
+	atomic_fetch_add(&v->run_turns, 1);
+	return r;
+}
+
 /*
  * Runs until the next exit and answers it. False when the thread shall end. After an exit it is not
  * yet time to stand still: what the exit asked for (a port read into a register) is completed by the
@@ -182,13 +196,13 @@ static bool wait_for_memory(struct vcpu *v, struct memory_wait *w)
 static bool run_once(struct vcpu *v, struct memory_wait *w)
 {
 	char what[80];
+	int error = run(v);
 
-	if (ioctl(v->fd, KVM_RUN, 0) == 0) {
+	switch (error) {
+	case 0:
 		atomic_fetch_add_explicit(&v->exits, 1, memory_order_relaxed);
 		handle_exit(v);
 		return true;
-	}
-	switch (errno) {
 	case EINTR:
 		vcpu_take_kick();
 		return vcpu_gate(v, 0);
@@ -198,7 +212,7 @@ static bool run_once(struct vcpu *v, struct memory_wait *w)
 	case ENOMEM:
 		return wait_for_memory(v, w);
 	default:
-		snprintf(what, sizeof(what), "KVM_RUN fails (%s)", strerror(errno));
+		snprintf(what, sizeof(what), "KVM_RUN fails (%s)", strerror(error));
 		fail(v, what);
 		return vcpu_gate(v, 0);
 	}
@@ -221,6 +235,7 @@ static const int vcpu_calls[] = {
 	SYS_restart_syscall,
 	SYS_clock_gettime,
 	SYS_clock_nanosleep,
+	SYS_timerfd_settime, /* a reset ends a run of hints */
 	SYS_sched_yield,
 	SYS_read,
 	SYS_write,
@@ -259,6 +274,7 @@ void *vcpu_thread(void *vcpu)
 	struct vcpu *v = vcpu;
 	struct memory_wait wait = {0};
 
+	atomic_store(&v->tid, (uint32_t)gettid());
 	if (vcpu_gate(v, 0) && shut_in(v))
 		while (run_once(v, &wait))
 			;

@@ -25,6 +25,9 @@ struct vcpu {
 	uint8_t *probe; /* see vcpu_wait_for_memory */
 	pthread_t thread;
 	bool thread_started;
+	_Atomic uint64_t run_turns; /* odd while it is in KVM_RUN: see vcpus_settle */
+	uint64_t settle_turn; /* of vcpus_settle, which one thread calls at a time; even: it has */
+	_Atomic uint32_t tid; /* 0: the thread has not begun */
 	/* Counted by its thread, read by anyone. */
 	_Atomic uint64_t exits;
 	_Atomic uint64_t emulation_completed;
@@ -82,6 +85,11 @@ bool vcpus_parked(struct vcpus *all);
  * -EINVAL: none, or too few; an errno of setting the affinity.
  */
 int vcpus_set_cpus(struct vcpus *all, const cpu_set_t *cpus, bool one_each);
+/*
+ * Returns 0 when each vCPU that was in KVM_RUN has come out of it once since the call, or was seen waiting for a frozen page:
+ * whatever KVM did for it before is done. -ETIMEDOUT when one did not for some time. One thread at a time.
+ */
+int vcpus_settle(struct vcpus *all);
 void vcpus_stats_read(struct vcpus *all, struct vcpus_stats *ret);
 
 /*

@@ -29,10 +29,14 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 
+#include "dedup/freeze.h"
 #include "kvm-glue/x86.h"
 #include "memd/base/clock.h"
 
 #define KICK_SIGNAL SIGUSR1
+/* Whoever writes a frozen page waits as long; a vCPU that has a CPU comes out in some 10 us. */
+#define SETTLE_US      (50 * US_PER_MS)
+#define SETTLE_LOOK_US 10
 #define PROBE_PAGES 16 /* some, so that the guest gets a little further each time */
 #define PROBE_BYTES (PROBE_PAGES * PAGE_BYTES)
 
@@ -223,6 +227,57 @@ void vcpus_order(struct vcpus *all, enum vcpus_order order)
 	if (order != VCPUS_RUN)
 		kick_others(all, NULL);
 	pthread_mutex_unlock(&all->lock);
+}
+
+/* Only where it stands in KVM_RUN now: the signal would end the next one otherwise, needlessly. */
+static void kick_running(struct vcpu *v)
+{
+	pthread_mutex_lock(&v->all->lock);
+	if (v->thread_started)
+		pthread_kill(v->thread, KICK_SIGNAL);
+	pthread_mutex_unlock(&v->all->lock);
+}
+
+static bool settled(const struct vcpu *v)
+{
+	return v->settle_turn % 2 == 0 || atomic_load(&v->run_turns) != v->settle_turn;
+}
+
+/* Who waits for a frozen page has settled. */
+static void look_who_waits(struct vcpus *all)
+{
+	uint32_t tids[32];
+	size_t n;
+
+	do {
+		n = freeze_waiting(all->vm->machine.ram, tids, ARRAY_SIZE(tids));
+		for (size_t i = 0; i < n; i++)
+			for (unsigned j = 0; j < all->n; j++)
+				if (atomic_load(&all->vcpus[j].tid) == tids[i])
+					all->vcpus[j].settle_turn = 0;
+	} while (n == ARRAY_SIZE(tids));
+}
+
+int vcpus_settle(struct vcpus *all)
+{
+	uint64_t until_us = clock_monotonic_us() + SETTLE_US;
+
+	for (unsigned i = 0; i < all->n; i++) {
+		struct vcpu *v = &all->vcpus[i];
+
+		v->settle_turn = atomic_load(&v->run_turns);
+		if (v->settle_turn % 2)
+			kick_running(v);
+	}
+	for (unsigned i = 0; i < all->n; i++) {
+		while (!settled(&all->vcpus[i])) {
+			look_who_waits(all);
+			if (clock_monotonic_us() >= until_us)
+				return -ETIMEDOUT;
+			clock_sleep_us(SETTLE_LOOK_US);
+		}
+	}
+	return 0;
 }
 
 bool vcpus_parked(struct vcpus *all)

@@ -17,8 +17,8 @@
  * same, since such a driver writes them anew after deflating (5.5.6.6).
  *
  * Queues are numbered by what was negotiated, without gaps, as drivers and devices do it in
- * practice: the inflate and the deflate queue, then the statistics queue if there is one, then the
- * reporting queue if there is one.
+ * practice: the inflate and the deflate queue, then those of statistics, of free page hinting
+ * (balloon-hints.c) and of reporting, if there are such.
  *
  * After a reset the balloon is empty: the driver has forgotten it.
  *
@@ -32,6 +32,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kvm-glue/balloon-hints.h"
 #include "kvm-glue/virtio-device.h"
 #include "kvm-glue/virtio-pci.h"
 #include "memd/base/clock.h"
@@ -40,12 +41,12 @@
 enum {
 	F_STATS_VQ = 1,
 	F_DEFLATE_ON_OOM = 2,
+	F_FREE_PAGE_HINT = 3,
 	F_PAGE_POISON = 4,
 	F_PAGE_REPORTING = 5,
 
 	QUEUE_SIZE = 128,
 	PFNS_AT_ONCE = 1024, /* one page of them: as large a request as drivers make */
-	CLAIMS_ENTRIES_MAX = 64,
 };
 
 #define FEATURE(bit) (UINT64_C(1) << (bit))
@@ -55,6 +56,7 @@ enum role {
 	ROLE_INFLATE,
 	ROLE_DEFLATE,
 	ROLE_CLAIMS,
+	ROLE_HINTS,
 	ROLE_REPORTING,
 	ROLES_MAX,
 };
@@ -73,14 +75,17 @@ struct balloon_config {
 struct saved_balloon {
 	struct balloon_config config;
 	uint32_t poison;
-	uint32_t reserved;
+	uint32_t hint_id;
 };
 
 struct virtio_balloon {
 	struct virtio_device device; /* first */
 	struct virtio_pci *pci;
 	uint64_t ram_pages;
+	struct balloon_hints *hints;
 	_Atomic bool claims_wanted;
+	_Atomic bool hints_wanted;
+	_Atomic bool hints_negotiated;
 
 	/* under run_lock */
 	enum role roles[ROLES_MAX];
@@ -287,44 +292,6 @@ static int handle_report(struct virtio_balloon *b, struct tally *t)
 	return 0;
 }
 
-static void claims_clear(struct virtio_balloon_claims *c)
-{
-	memset(c, 0xff, sizeof(*c));
-	c->time_us = 0;
-}
-
-static void claims_set(struct virtio_balloon_claims *c, uint16_t tag, uint64_t value)
-{
-	switch (tag) { /* 5.5.6.4; others are to be ignored */
-	case 0:
-		c->swap_in_bytes = value;
-		break;
-	case 1:
-		c->swap_out_bytes = value;
-		break;
-	case 2:
-		c->major_faults = value;
-		break;
-	case 3:
-		c->minor_faults = value;
-		break;
-	case 4:
-		c->free_bytes = value;
-		break;
-	case 5:
-		c->total_bytes = value;
-		break;
-	case 6:
-		c->available_bytes = value;
-		break;
-	case 7:
-		c->disk_caches_bytes = value;
-		break;
-	default:
-		break;
-	}
-}
-
 /* Gives the buffer of the statistics queue back, which asks the driver for fresh ones (5.5.6.3). */
 static void claims_ask(struct virtio_balloon *b)
 {
@@ -342,12 +309,7 @@ static void claims_ask(struct virtio_balloon *b)
  */
 static int handle_claims(struct virtio_balloon *b)
 {
-	struct {
-		uint16_t tag;
-		uint64_t value;
-	} __attribute__((packed)) entries[CLAIMS_ENTRIES_MAX];
 	struct virtio_balloon_claims claims;
-	size_t n;
 
 	/* One at a time is the rule (5.5.6.3.1); of two, the older goes back. */
 	claims_ask(b);
@@ -355,11 +317,7 @@ static int handle_claims(struct virtio_balloon *b)
 	b->chain.popped = false;
 	if (b->claims_chain.n_writable > 0)
 		return -EPROTO;
-	claims_clear(&claims);
-	n = virtq_chain_read(&b->claims_chain, 0, entries, sizeof(entries)) / sizeof(entries[0]);
-	for (size_t i = 0; i < n; i++)
-		claims_set(&claims, entries[i].tag, entries[i].value);
-	if (n == 0)
+	if (!balloon_claims_parse(&b->claims_chain, &claims))
 		return 0;
 	claims.time_us = clock_monotonic_us();
 	pthread_mutex_lock(&b->lock);
@@ -389,6 +347,8 @@ static int balloon_serve(struct virtio_device *d, unsigned queue)
 	struct virtq *q = &d->queues[queue];
 	int r = 0;
 
+	if (b->roles[queue] == ROLE_HINTS)
+		return balloon_hints_serve(b->hints, d, queue, b->poison);
 	for (unsigned n = 0; n < q->size && r == 0; n++) {
 		struct tally t = {0};
 
@@ -414,7 +374,26 @@ static int balloon_woken(struct virtio_device *d)
 
 	if (atomic_exchange(&b->claims_wanted, false))
 		claims_ask(b);
+	balloon_hints_look_at_time(b->hints);
+	/* What cannot be asked for now is asked for again, if it is still wanted then. */
+	if (atomic_exchange(&b->hints_wanted, false) && atomic_load(&b->hints_negotiated))
+		balloon_hints_begin(b->hints);
 	return 0;
+}
+
+static void balloon_watch(struct virtio_device *d, struct pollfd *ret)
+{
+	*ret = (struct pollfd){.fd = balloon_hints_fd(of_device(d)->hints), .events = POLLIN};
+}
+
+static void set_hint_command(void *context, uint32_t id)
+{
+	struct virtio_balloon *b = context;
+
+	pthread_mutex_lock(&b->lock);
+	b->config.free_page_hint_cmd_id = id;
+	pthread_mutex_unlock(&b->lock);
+	b->device.transport_ops->interrupt_config(&b->device);
 }
 
 static void balloon_config_read(
@@ -450,14 +429,19 @@ static void balloon_started(struct virtio_device *d)
 	b->roles[q++] = ROLE_DEFLATE;
 	if (d->features & FEATURE(F_STATS_VQ))
 		b->roles[q++] = ROLE_CLAIMS;
+	if (d->features & FEATURE(F_FREE_PAGE_HINT))
+		b->roles[q++] = ROLE_HINTS;
 	if (d->features & FEATURE(F_PAGE_REPORTING))
 		b->roles[q++] = ROLE_REPORTING;
+	for (unsigned i = 0; i < q; i++)
+		d->queues[i].unwritten = true; /* reports and hints only name memory */
 	/* The driver has no business with the rest. */
 	for (; q < ROLES_MAX; q++)
 		virtq_done(&d->queues[q]);
 	pthread_mutex_lock(&b->lock);
 	b->poison = d->features & FEATURE(F_PAGE_POISON) ? b->config.poison_val : 0;
 	pthread_mutex_unlock(&b->lock);
+	atomic_store(&b->hints_negotiated, (d->features & FEATURE(F_FREE_PAGE_HINT)) != 0);
 }
 
 /* The pages of the balloon are the guest's again: ordinary holes. */
@@ -484,19 +468,25 @@ static void balloon_stopped(struct virtio_device *d)
 	b->chain.popped = false;
 	b->claims_chain.popped = false;
 	b->poison = 0;
+	atomic_store(&b->hints_negotiated, false);
+	balloon_hints_reset(b->hints);
 	release_held(b);
 	pthread_mutex_lock(&b->lock);
 	b->config.actual = 0;
+	b->config.free_page_hint_cmd_id = 0; /* STOP */
 	b->config.poison_val = 0;
 	b->stats.actual_pages = 0;
-	claims_clear(&b->stats.claims);
+	balloon_claims_clear(&b->stats.claims);
 	pthread_mutex_unlock(&b->lock);
 }
 
 static int balloon_save(struct virtio_device *d, struct snapshot_writer *w)
 {
 	struct virtio_balloon *b = of_device(d);
-	struct saved_balloon saved = {.poison = b->poison};
+	struct saved_balloon saved = {
+		.poison = b->poison,
+		.hint_id = balloon_hints_id(b->hints),
+	};
 
 	for (unsigned q = 0; q < ROLES_MAX; q++)
 		if (b->claims_chain.popped && b->roles[q] == ROLE_CLAIMS)
@@ -526,6 +516,7 @@ static int balloon_restore(struct virtio_device *d, struct snapshot_reader *r)
 		held_pages++;
 	}
 	b->poison = saved.poison;
+	balloon_hints_restored(b->hints, saved.hint_id);
 	pthread_mutex_lock(&b->lock);
 	b->config = saved.config;
 	b->stats.actual_pages = held_pages;
@@ -540,8 +531,8 @@ static const struct virtio_class balloon_class = {
 	.pci_class_code = 0xff0000, /* fits no class */
 	.n_queues = ROLES_MAX,
 	.queue_size = QUEUE_SIZE,
-	.features = FEATURE(F_STATS_VQ) | FEATURE(F_DEFLATE_ON_OOM) | FEATURE(F_PAGE_POISON) |
-		    FEATURE(F_PAGE_REPORTING),
+	.features = FEATURE(F_STATS_VQ) | FEATURE(F_DEFLATE_ON_OOM) | FEATURE(F_FREE_PAGE_HINT) |
+		    FEATURE(F_PAGE_POISON) | FEATURE(F_PAGE_REPORTING),
 	.config_bytes = sizeof(struct balloon_config),
 	.config_read = balloon_config_read,
 	.config_write = balloon_config_write,
@@ -551,6 +542,7 @@ static const struct virtio_class balloon_class = {
 	.woken = balloon_woken,
 	.save = balloon_save,
 	.restore = balloon_restore,
+	.watch = balloon_watch,
 };
 
 int virtio_balloon_new(
@@ -562,7 +554,7 @@ int virtio_balloon_new(
 	if (!b)
 		return -ENOMEM;
 	pthread_mutex_init(&b->lock, NULL);
-	claims_clear(&b->stats.claims);
+	balloon_claims_clear(&b->stats.claims);
 	r = virtio_device_init(&b->device, &balloon_class, m);
 	if (r < 0)
 		return r;
@@ -570,6 +562,9 @@ int virtio_balloon_new(
 	b->held = calloc((b->ram_pages + 63) / 64, sizeof(*b->held));
 	if (!b->held)
 		return -ENOMEM;
+	r = balloon_hints_new(m, set_hint_command, b, &b->hints);
+	if (r < 0)
+		return r;
 	r = virtio_pci_new(m, pci, slot, &b->device, &b->pci);
 	if (r < 0)
 		return r;
@@ -587,6 +582,7 @@ void virtio_balloon_free(struct virtio_balloon *b)
 	virtio_device_halt(&b->device);
 	virtio_pci_free(b->pci);
 	virtio_device_done(&b->device);
+	balloon_hints_free(b->hints);
 	pthread_mutex_destroy(&b->lock);
 	free(b->held);
 	free(b);
@@ -611,6 +607,17 @@ void virtio_balloon_request_claims(struct virtio_balloon *b)
 	virtio_device_wake(&b->device);
 }
 
+int virtio_balloon_request_hints(struct virtio_balloon *b)
+{
+	if (!atomic_load(&b->device.running))
+		return -ENOTCONN;
+	if (!atomic_load(&b->hints_negotiated))
+		return -EOPNOTSUPP;
+	atomic_store(&b->hints_wanted, true);
+	virtio_device_wake(&b->device);
+	return 0;
+}
+
 void virtio_balloon_stats_read(struct virtio_balloon *b, struct virtio_balloon_stats *ret)
 {
 	pthread_mutex_lock(&b->lock);
@@ -618,6 +625,8 @@ void virtio_balloon_stats_read(struct virtio_balloon *b, struct virtio_balloon_s
 	ret->target_pages = b->config.num_pages;
 	ret->claimed_pages = b->config.actual;
 	pthread_mutex_unlock(&b->lock);
+	balloon_hints_stats_read(b->hints, &ret->hints);
+	ret->hints_negotiated = atomic_load(&b->hints_negotiated);
 	ret->ready = atomic_load(&b->device.running);
 	ret->needs_reset = atomic_load(&b->device.needs_reset_count);
 }

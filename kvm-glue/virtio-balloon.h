@@ -1,5 +1,6 @@
 /*
- * virtio-balloon (virtio 1.2, 5.5): inflate, deflate, statistics, free page reporting, page poison.
+ * virtio-balloon (virtio 1.2, 5.5): inflate, deflate, statistics, free page reporting and hinting,
+ * page poison.
  * All functions may be called from any thread; none waits for the guest or touches its memory.
  */
 #pragma once
@@ -7,23 +8,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "kvm-glue/balloon-claims.h"
+#include "kvm-glue/balloon-hints.h"
 #include "kvm-glue/machine.h"
 #include "kvm-glue/pci.h"
 
 struct virtio_balloon;
-
-/* What the guest said of itself; UINT64_MAX for what it did not say. A hint, never more. */
-struct virtio_balloon_claims {
-	uint64_t swap_in_bytes;
-	uint64_t swap_out_bytes;
-	uint64_t major_faults;
-	uint64_t minor_faults;
-	uint64_t free_bytes;
-	uint64_t total_bytes;
-	uint64_t available_bytes;
-	uint64_t disk_caches_bytes;
-	uint64_t time_us; /* CLOCK_MONOTONIC of the last report, 0 for none */
-};
 
 struct virtio_balloon_stats {
 	bool ready; /* the driver has set DRIVER_OK */
@@ -39,6 +29,8 @@ struct virtio_balloon_stats {
 	uint64_t poison_reports; /* pages reported and kept, since their poison is not zero */
 	uint64_t needs_reset; /* times the guest broke a rule */
 	struct virtio_balloon_claims claims;
+	bool hints_negotiated; /* the driver can be asked for hints */
+	struct balloon_hints_stats hints;
 };
 
 /*
@@ -61,4 +53,9 @@ void virtio_balloon_set_target(struct virtio_balloon *b, uint64_t pages);
  * ready.
  */
 void virtio_balloon_request_claims(struct virtio_balloon *b);
+/*
+ * Asks the driver for all its free memory, which is then dropped; does nothing while that is under
+ * way. -ENOTCONN: no driver. -EOPNOTSUPP: it knows no hints. What came of it is in the statistics.
+ */
+int virtio_balloon_request_hints(struct virtio_balloon *b);
 void virtio_balloon_stats_read(struct virtio_balloon *b, struct virtio_balloon_stats *ret);

@@ -68,6 +68,7 @@ int virtq_init(struct virtq *q, const struct guest_ram *ram, uint16_t size, gpa_
 		.desc = desc_host,
 		.avail = avail_host,
 		.used = used_host,
+		.used_gpa = used,
 	};
 	return 0;
 }
@@ -188,6 +189,12 @@ static uint16_t load_avail_idx(const struct virtq *q)
 	return __atomic_load_n(&q->avail[RING_IDX], __ATOMIC_ACQUIRE);
 }
 
+static void note_writes(const struct virtq *q, const struct virtq_chain *c)
+{
+	for (unsigned i = c->n_readable; i < c->n_readable + c->n_writable; i++)
+		guest_ram_wrote(q->ram, c->buffers[i].gpa, c->buffers[i].bytes);
+}
+
 int virtq_pop(struct virtq *q, struct virtq_chain *ret)
 {
 	uint16_t ahead;
@@ -209,6 +216,8 @@ int virtq_pop(struct virtq *q, struct virtq_chain *ret)
 		return r;
 	q->next_avail++;
 	ret->popped = true;
+	if (!q->unwritten)
+		note_writes(q, ret);
 	return 0;
 }
 
@@ -232,12 +241,24 @@ void virtq_set_position(struct virtq *q, struct virtq_position p)
 	q->signalled = p.signalled;
 }
 
+/* Before anything is stored in our ring. */
+static void note_used_write(const struct virtq *q)
+{
+	guest_ram_wrote(q->ram, q->used_gpa,
+		RING_ENTRIES * sizeof(uint16_t) +
+			USED_ENTRY_WORDS * sizeof(uint16_t) * (uint64_t)q->size +
+			sizeof(uint16_t));
+}
+
 void virtq_fill(struct virtq *q, struct virtq_chain *c, uint32_t written)
 {
 	uint16_t *entry;
 
 	assert(c->popped && q->size != 0);
 	c->popped = false;
+	if (written > 0)
+		note_writes(q, c); /* again: it may have waited for long */
+	note_used_write(q);
 	entry = &q->used[RING_ENTRIES + USED_ENTRY_WORDS * (q->next_used % q->size)];
 	__atomic_store_n((uint32_t *)(void *)entry, c->head, __ATOMIC_RELAXED);
 	__atomic_store_n((uint32_t *)(void *)(entry + 2), written, __ATOMIC_RELAXED);
@@ -285,8 +306,10 @@ bool virtq_rearm(struct virtq *q)
 	if (q->size == 0)
 		return false;
 	/* Without the event index the driver always notifies: we never set the flag against it. */
-	if (q->event_idx)
+	if (q->event_idx) {
+		note_used_write(q);
 		store16(&q->used[RING_ENTRIES + USED_ENTRY_WORDS * q->size], q->next_avail);
+	}
 	atomic_thread_fence(memory_order_seq_cst);
 	return load_avail_idx(q) != q->next_avail;
 }

@@ -38,6 +38,8 @@ struct virtq {
 	uint16_t size; /* 0: not in use */
 	bool event_idx;
 	bool indirect;
+	bool unwritten; /* set by the device: it writes to no buffer, they only name memory */
+	gpa_t used_gpa; /* of our ring, for guest_ram_wrote */
 	uint16_t next_avail; /* of the driver's ring, that we look at next */
 	uint16_t next_used; /* of our ring, that we fill next */
 	uint16_t signalled; /* next_used when the driver was last considered for an interrupt */
@@ -75,7 +77,8 @@ void virtq_done(struct virtq *q);
  * Takes the next chain. 0, VIRTQ_EMPTY (also when the queue is not in use), or -EPROTO: the ring or
  * the chain breaks the specification (index too far ahead, head or next out of range, longer than
  * the queue or cyclic, readable after writable, nested or malformed indirect table, buffer outside
- * of RAM); nothing was taken then and the device needs a reset.
+ * of RAM); nothing was taken then and the device needs a reset. What is writable counts as written
+ * (guest_ram_wrote) from here on, but for a queue that is `unwritten`.
  */
 int virtq_pop(struct virtq *q, struct virtq_chain *ret);
 /*

@@ -14,21 +14,36 @@
 #define IDENTITY_MAP_GPA UINT64_C(0xfffbc000)
 #define TSS_GPA		 UINT64_C(0xfffbd000)
 
-static int add_slot(struct vm *vm, uint64_t gpa, uint64_t bytes, uint8_t *host)
+int vm_slot_log(struct vm *vm, unsigned slot, enum vm_log log)
 {
+	const struct vm_slot *s = &vm->slots[slot];
 	struct kvm_userspace_memory_region region = {
-		.slot = vm->n_slots,
-		.guest_phys_addr = gpa,
-		.memory_size = bytes,
-		.userspace_addr = (uintptr_t)host,
+		.slot = slot,
+		.flags = log == VM_LOG_ON ? KVM_MEM_LOG_DIRTY_PAGES : 0,
+		.guest_phys_addr = s->gpa,
+		.memory_size = s->bytes,
+		.userspace_addr = (uintptr_t)s->host,
 	};
+
+	return ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &region) < 0 ? -errno : 0;
+}
+
+static int add_slot(struct vm *vm, const struct vm_slot *s)
+{
+	struct vm_slot *slots;
+	int r;
 
 	if (vm->n_slots >= vm->host->memslots_max)
 		return -ENOSPC;
-	if (ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &region) < 0)
-		return -errno;
-	vm->n_slots++;
-	return 0;
+	slots = reallocarray(vm->slots, vm->n_slots + 1, sizeof(*slots));
+	if (!slots)
+		return -ENOMEM;
+	vm->slots = slots;
+	slots[vm->n_slots] = *s;
+	r = vm_slot_log(vm, vm->n_slots, VM_LOG_OFF);
+	if (r == 0)
+		vm->n_slots++;
+	return r;
 }
 
 static int add_ram(struct vm *vm, struct error *e)
@@ -38,8 +53,13 @@ static int add_ram(struct vm *vm, struct error *e)
 
 	for (size_t i = 0; i < n; i++) {
 		for (uint64_t at = 0; at < ranges[i].bytes; at += VM_SLOT_BYTES) {
-			uint64_t bytes = u64_min(VM_SLOT_BYTES, ranges[i].bytes - at);
-			int r = add_slot(vm, ranges[i].gpa + at, bytes, ranges[i].host + at);
+			struct vm_slot slot = {
+				.gpa = ranges[i].gpa + at,
+				.bytes = u64_min(VM_SLOT_BYTES, ranges[i].bytes - at),
+				.host = ranges[i].host + at,
+				.first_page = ranges[i].first_page + at / PAGE_BYTES,
+			};
+			int r = add_slot(vm, &slot);
 
 			if (r < 0)
 				return error_set(e, r,
@@ -130,6 +150,7 @@ void vm_free(struct vm *vm)
 		return;
 	vm_irq_done(vm);
 	cleanup_closep(&vm->fd);
+	free(vm->slots);
 	pthread_mutex_destroy(&vm->routes_lock);
 	free(vm);
 }

@@ -31,6 +31,12 @@ struct vm {
 	const struct host *host;
 	int fd;
 	unsigned n_slots;
+	struct vm_slot {
+		uint64_t gpa;
+		uint64_t bytes;
+		uint8_t *host;
+		uint64_t first_page; /* page number, guest-ram.h */
+	} *slots;
 	vm_stop stop;
 	void *stop_context;
 
@@ -53,6 +59,13 @@ int vm_new(const struct host *host, struct guest_ram *ram, struct bus *bus, vm_s
 	void *stop_context, struct vm **ret, struct error *e);
 void vm_free(struct vm *vm);
 DEFINE_CLEANUP(struct vm *, vm_free)
+
+/* Switches the dirty log of a slot: from the return on, every write of the guest is in it. Errno of KVM. */
+enum vm_log {
+	VM_LOG_OFF,
+	VM_LOG_ON,
+};
+int vm_slot_log(struct vm *vm, unsigned slot, enum vm_log log);
 
 /* Ends the guest: see machine_ops.request_stop. */
 void vm_request_stop(struct vm *vm, bool failed, const char *reason);

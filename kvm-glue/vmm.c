@@ -285,6 +285,10 @@ int vmm_build(struct vmm *vmm, struct error *e)
 	if (r < 0)
 		return r;
 	open_kvm_stats(vmm);
+	r = dirty_log_new(vmm->vm, vmm->vcpus, &vmm->dirty_log);
+	if (r < 0)
+		return error_set(e, r, "making the dirty log: %s", strerror(-r));
+	vmm->vm->machine.log = dirty_log_writes(vmm->dirty_log);
 	r = build_devices(vmm, e);
 	if (r < 0)
 		return r;
@@ -319,6 +323,7 @@ void vmm_free(struct vmm *vmm)
 	i8042_free(vmm->keyboard);
 	rtc_free(vmm->rtc);
 	serial_free(vmm->serial);
+	dirty_log_free(vmm->dirty_log);
 	kvm_stats_free(vmm->kvm_stats);
 	vcpus_free(vmm->vcpus); /* only now: devices may still ask for a stop */
 	vm_free(vmm->vm);

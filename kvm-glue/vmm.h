@@ -8,6 +8,7 @@
 #include "kvm-glue/acpi.h"
 #include "kvm-glue/console.h"
 #include "kvm-glue/device.h"
+#include "kvm-glue/dirty-log.h"
 #include "kvm-glue/host.h"
 #include "kvm-glue/i8042.h"
 #include "kvm-glue/kvm-stats.h"
@@ -40,6 +41,7 @@ struct vmm {
 	struct vm *vm;
 	struct vcpus *vcpus;
 	struct kvm_stats *kvm_stats; /* NULL: this KVM has none */
+	struct dirty_log *dirty_log;
 	struct pci_bus *pci;
 	struct serial *serial;
 	struct rtc *rtc;

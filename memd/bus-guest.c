@@ -58,6 +58,10 @@ struct guest_figures {
 	uint64_t out_regions;
 	uint64_t wrong_regions;
 	uint64_t backoffs;
+	uint64_t hint_runs;
+	uint64_t hint_dropped_bytes;
+	uint64_t hint_written_bytes;
+	uint64_t hint_cpu_us;
 	struct ledger_guest ledger;
 	struct wss_figures wss;
 	struct stall_figures stall;
@@ -150,6 +154,10 @@ static void fill(struct guest *g, struct guest_figures *f)
 		.out_regions = g->reclaim.out_regions,
 		.wrong_regions = g->reclaim.wrong_regions,
 		.backoffs = g->pace.backoffs,
+		.hint_runs = s->hint_runs,
+		.hint_dropped_bytes = s->hint_dropped_pages * PAGE_BYTES,
+		.hint_written_bytes = s->hint_written_pages * PAGE_BYTES,
+		.hint_cpu_us = s->hint_cpu_us,
 		.ledger = g->ledger,
 		.wss = g->wss.figures,
 		.stall = g->stall.figures,
@@ -245,6 +253,15 @@ static int method_power_button(sd_bus_message *message, void *userdata, sd_bus_e
 	return answer_later(message, r, &refusal);
 }
 
+static int method_ask_hints(sd_bus_message *message, void *userdata, sd_bus_error *error)
+{
+	struct guest *g = ((struct guest_figures *)userdata)->guest;
+	struct refusal refusal = {0};
+	int r = guest_ask_hints(g, bus_answer_done, sd_bus_message_ref(message), &refusal);
+
+	return answer_later(message, r, &refusal);
+}
+
 static int method_stop(sd_bus_message *message, void *userdata, sd_bus_error *error)
 {
 	struct guest *g = ((struct guest_figures *)userdata)->guest;
@@ -320,6 +337,7 @@ static const sd_bus_vtable guest_vtable[] = {
 		SD_BUS_VTABLE_UNPRIVILEGED),
 	SD_BUS_METHOD_WITH_ARGS("PowerButton", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT,
 		method_power_button, SD_BUS_VTABLE_UNPRIVILEGED),
+	SD_BUS_METHOD_WITH_ARGS("AskHints", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, method_ask_hints, 0),
 	SD_BUS_METHOD_WITH_ARGS("Stop", SD_BUS_ARGS("b", force), SD_BUS_NO_RESULT, method_stop,
 		SD_BUS_VTABLE_UNPRIVILEGED),
 	SD_BUS_METHOD_WITH_ARGS("SetCpuPlacement", SD_BUS_ARGS("s", placement), SD_BUS_NO_RESULT,
@@ -357,6 +375,7 @@ static const sd_bus_vtable guest_vtable[] = {
 	FIGURE("HoleZeroBytes", "t", ledger.hole_zero_bytes),
 	FIGURE("HoleBalloonBytes", "t", ledger.hole_balloon_bytes),
 	FIGURE("HoleReportedBytes", "t", ledger.hole_reported_bytes),
+	FIGURE("HoleHintedBytes", "t", ledger.hole_hinted_bytes),
 	FIGURE("OverheadBytes", "t", ledger.overhead_bytes),
 	FIGURE("MappingOverheadBytes", "t", ledger.tables_bytes),
 	FIGURE("OverheadSwappedBytes", "t", ledger.overhead_swapped_bytes),
@@ -376,6 +395,10 @@ static const sd_bus_vtable guest_vtable[] = {
 	FIGURE("GuestAvailableBytes", "t", guest_available_bytes),
 	FIGURE("GuestFreeBytes", "t", guest_free_bytes),
 	FIGURE("GuestTotalBytes", "t", guest_total_bytes),
+	FIGURE("HintRuns", "t", hint_runs),
+	FIGURE("HintDroppedBytes", "t", hint_dropped_bytes),
+	FIGURE("HintWrittenBytes", "t", hint_written_bytes),
+	FIGURE("HintCpuUSec", "t", hint_cpu_us),
 	FIGURE("MajorFaults", "t", major_faults),
 	FIGURE("RefaultBytes", "t", refault_bytes),
 	FIGURE("ScanPasses", "t", scan_passes),

@@ -10,7 +10,7 @@
 #define BUS_GUEST_PATH	   "/org/memd1/guest"
 #define BUS_MANAGER	   "org.memd1.Manager"
 #define BUS_GUEST	   "org.memd1.Guest"
-#define BUS_PROPERTIES_MAX 128
+#define BUS_PROPERTIES_MAX 160
 
 struct bus {
 	sd_bus *connection;

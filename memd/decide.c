@@ -29,7 +29,7 @@ static struct policy_guest policy_input(struct guest *g)
 		.swapped_bytes = l->swapped_bytes,
 		.saved_sharing_bytes = l->saved_sharing_bytes,
 		.hole_bytes = l->hole_untouched_bytes + l->hole_zero_bytes + l->hole_balloon_bytes +
-			      l->hole_reported_bytes,
+			      l->hole_reported_bytes + l->hole_hinted_bytes,
 		.balloon_bytes = s->balloon_actual_pages * PAGE_BYTES,
 		.refault_bytes = g->reclaim.refault_pages_last * PAGE_BYTES,
 		.claimed_available_bytes = s->guest_available_bytes,

@@ -205,6 +205,13 @@ int guest_send_snapshot(struct guest *g, const int fds[2], guest_done_fn done, v
 	return r < 0 ? refuse_unsent(g, r, refusal) : 0;
 }
 
+int guest_ask_hints(struct guest *g, guest_done_fn done, void *context, struct refusal *refusal)
+{
+	int r = send(g, VMM_ASK_HINTS, NULL, 0, done, context);
+
+	return r < 0 ? refuse_unsent(g, r, refusal) : 0;
+}
+
 int guest_send_quit(struct guest *g)
 {
 	return send(g, VMM_QUIT, NULL, 0, NULL, NULL);

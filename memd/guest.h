@@ -22,6 +22,7 @@
 #include "memd/balloon.h"
 #include "memd/base/cgroup.h"
 #include "memd/child.h"
+#include "memd/hints.h"
 #include "memd/history.h"
 #include "memd/judge.h"
 #include "memd/ledger.h"
@@ -156,6 +157,7 @@ struct guest {
 	char target_reason[256];
 	uint64_t min_bytes, max_bytes;
 	struct balloon balloon;
+	struct hints hints;
 	uint64_t balloon_target_bytes; /* as last sent */
 	bool balloon_sending;
 	uint64_t major_faults_last;
@@ -235,6 +237,12 @@ int guest_resume(struct guest *g, enum guest_pauser who, guest_done_fn done, voi
 	struct refusal *refusal);
 
 int guest_power_button(struct guest *g, guest_done_fn done, void *context, struct refusal *refusal);
+
+/*
+ * Asks the guest for its free memory; done (NULL: nobody waits) is called when memd-vmm has passed
+ * that on. What comes of it is in the statistics.
+ */
+int guest_ask_hints(struct guest *g, guest_done_fn done, void *context, struct refusal *refusal);
 
 /* Fire and forget: what did not arrive is noticed at the next tick and said again. */
 void guest_send_balloon(struct guest *g, uint64_t bytes);

@@ -14,7 +14,7 @@ static uint64_t absent_bytes(const struct guest *g)
 {
 	const struct vmm_stats *s = &g->sample.after;
 
-	return (s->hole_untouched_pages + s->hole_reported_pages) * PAGE_BYTES;
+	return (s->hole_untouched_pages + s->hole_reported_pages + s->hole_hinted_pages) * PAGE_BYTES;
 }
 
 static void check_claims(struct guest *g, uint64_t now_us)

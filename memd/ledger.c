@@ -83,9 +83,11 @@ static void fill_guest(const struct ledger_guest_in *in, struct ledger_guest *g)
 		.hole_zero_bytes = s->hole_zero_pages * PAGE_BYTES,
 		.hole_balloon_bytes = s->hole_balloon_pages * PAGE_BYTES,
 		.hole_reported_bytes = s->hole_reported_pages * PAGE_BYTES,
+		.hole_hinted_bytes = s->hole_hinted_pages * PAGE_BYTES,
 		.saved_zero_bytes = s->freed_zero_pages * PAGE_BYTES,
-		.saved_balloon_bytes =
-			(s->freed_balloon_pages + s->freed_reported_pages) * PAGE_BYTES,
+		.saved_balloon_bytes = (s->freed_balloon_pages + s->freed_reported_pages +
+					       s->freed_hinted_pages) *
+				       PAGE_BYTES,
 	};
 	g->overhead_bytes = u64_sub_or_zero(
 		ledger_process_bytes(&in->rollup, in->page_table_bytes), g->private_bytes);

@@ -7,7 +7,7 @@
  *
  * Costs come from the kernel: anonymous memory, file memory and page tables of each process, blocks
  * of the pools' memfds, what zram occupies. Claims say what the kernel cannot know: which holes are
- * zeros, ballooned or reported, and how many of those had a page when they were given. Where both
+ * zeros, ballooned, reported or hinted, and how many of those had a page when they were given. Where both
  * know (private, shared, swapped pages of RAM), they are compared: claims are read before and after
  * the kernel's figures, and since the guest runs meanwhile, only what lies outside that bracket
  * counts, measured to its nearer end.
@@ -58,6 +58,7 @@ struct ledger_guest {
 	uint64_t hole_zero_bytes;
 	uint64_t hole_balloon_bytes;
 	uint64_t hole_reported_bytes;
+	uint64_t hole_hinted_bytes;
 	uint64_t overhead_bytes; /* of memd-vmm beside the RAM: its heap, code, page tables */
 	uint64_t overhead_swapped_bytes; /* of memd-vmm itself, not of RAM */
 	uint64_t tables_bytes; /* of the overhead: page tables */

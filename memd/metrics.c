@@ -99,6 +99,8 @@ static const struct metric guest_metrics[] = {
 		"Its memory in the balloon."),
 	GUEST("hole_reported_bytes", "bytes", GAUGE, PLAIN, ledger.hole_reported_bytes,
 		"Its memory that it reported free."),
+	GUEST("hole_hinted_bytes", "bytes", GAUGE, PLAIN, ledger.hole_hinted_bytes,
+		"Its memory that it hinted to be free when it was asked."),
 	GUEST("overhead_bytes", "bytes", GAUGE, PLAIN, ledger.overhead_bytes,
 		"What its process takes beside its memory."),
 	GUEST("saved_sharing_bytes", "bytes", GAUGE, PLAIN, ledger.saved_sharing_bytes,

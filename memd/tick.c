@@ -228,6 +228,29 @@ static void act_balloon(struct manager *m, struct guest *g, uint64_t now_us)
 	guest_send_balloon(g, bytes);
 }
 
+/* What the guest has free anyway comes first: it costs it nothing to be without. */
+static void act_hints(struct manager *m, struct guest *g, uint64_t now_us)
+{
+	const struct vmm_stats *s = &g->sample.after;
+	uint64_t over = u64_sub_or_zero(g->ledger.resident_bytes, g->target_bytes);
+	const struct hints_in in = {
+		.now_us = now_us,
+		.possible = s->hints_possible && g->state == GUEST_RUNNING,
+		.wanted = m->host_state != MEMD_HOST_HIGH ||
+			  (g->target_bytes && over >= CHUNK_BYTES),
+		.configured_bytes = g->config.memory_bytes,
+		.free_bytes = s->guest_stats_time_us ? s->guest_free_bytes : UINT64_MAX,
+		.hole_bytes = g->ledger.hole_untouched_bytes + g->ledger.hole_reported_bytes +
+			      g->ledger.hole_hinted_bytes,
+		.runs = s->hint_runs,
+		.dropped_bytes = s->hint_dropped_pages * PAGE_BYTES,
+	};
+	struct refusal refusal = {0};
+
+	if (hints_decide(&g->hints, &in))
+		(void)guest_ask_hints(g, NULL, NULL, &refusal); /* in vain: the next tick says so */
+}
+
 static void keep_pool_attached(struct manager *m, struct guest *g)
 {
 	struct error e = {0};
@@ -259,6 +282,7 @@ static void act(struct manager *m, struct guest *g, uint64_t now_us)
 	if (!g->sample.fresh)
 		return;
 	judge_sample(g, m->config.ladder == CONFIG_LADDER_FIXED, now_us);
+	act_hints(m, g, now_us);
 	act_balloon(m, g, now_us);
 	if (g->state == GUEST_RUNNING || g->state == GUEST_PAUSED)
 		evict_act(m, g, now_us);

@@ -144,11 +144,13 @@ int vmm_link_parse_stats(
 		u64_add_overflows(sum, s->hole_untouched_pages, &sum) ||
 		u64_add_overflows(sum, s->hole_zero_pages, &sum) ||
 		u64_add_overflows(sum, s->hole_balloon_pages, &sum) ||
-		u64_add_overflows(sum, s->hole_reported_pages, &sum) || sum != s->ram_pages)
+		u64_add_overflows(sum, s->hole_reported_pages, &sum) ||
+		u64_add_overflows(sum, s->hole_hinted_pages, &sum) || sum != s->ram_pages)
 		return -EPROTO;
 	if (s->freed_zero_pages > s->hole_zero_pages ||
 		s->freed_balloon_pages > s->hole_balloon_pages ||
-		s->freed_reported_pages > s->hole_reported_pages)
+		s->freed_reported_pages > s->hole_reported_pages ||
+		s->freed_hinted_pages > s->hole_hinted_pages)
 		return -EPROTO;
 	*ret = stats;
 	return 0;

@@ -31,6 +31,7 @@ enum vmm_message_type {
 	VMM_SET_CPUS = 21,    /* struct vmm_set_cpus: host CPUs for the vCPUs' threads */
 	VMM_SNAPSHOT = 20,    /* two descriptors of new, empty files: for the state, for the RAM. The guest
 				 stands still while they are written; DONE comes when they are on disk */
+	VMM_ASK_HINTS = 22,   /* asks the guest for its free memory (free page hinting); DONE does not wait for it */
 	/* memd-vmm says */
 	VMM_HELLO = 100,      /* struct vmm_hello */
 	VMM_STATS = 101,      /* struct vmm_stats */
@@ -122,15 +123,27 @@ struct vmm_stats {
 	uint64_t hole_zero_pages;      /* found zero and dropped */
 	uint64_t hole_balloon_pages;
 	uint64_t hole_reported_pages;  /* free page reporting */
+	uint64_t hole_hinted_pages;    /* free page hinting */
 
 	/* of those holes, the ones whose page was backed when it was given: what the mechanism really freed */
 	uint64_t freed_zero_pages;
 	uint64_t freed_balloon_pages;
 	uint64_t freed_reported_pages;
+	uint64_t freed_hinted_pages;
 
 	uint64_t balloon_target_pages;
 	uint64_t balloon_actual_pages;
 	uint64_t balloon_discard_calls;
+
+	/* free page hinting, since the start */
+	uint64_t hints_possible;      /* 1: the driver can be asked */
+	uint64_t hint_runs;           /* that have ended */
+	uint64_t hint_named_pages;    /* the guest said they are free */
+	uint64_t hint_dropped_pages;  /* of those, had memory or swap, and have none any more */
+	uint64_t hint_written_pages;  /* kept: written since */
+	uint64_t hint_unsettled_pages; /* kept: a vCPU did not come in time to tell */
+	uint64_t hint_cpu_us;         /* of the device's thread */
+	uint64_t hint_wall_us;        /* from question to end */
 	/* what the guest claims (virtio 1.2, 5.5.6.3), UINT64_MAX when it did not say */
 	uint64_t guest_swap_in_bytes;
 	uint64_t guest_swap_out_bytes;

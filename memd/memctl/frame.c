@@ -48,7 +48,8 @@ void frame_guest_bar(
 		{figure_u64(guest, "shared_bytes"), PAINT_SHARED},
 		{figure_u64(guest, "swapped_bytes"), PAINT_SWAPPED},
 		{figure_u64(guest, "hole_balloon_bytes"), PAINT_BALLOON},
-		{figure_u64(guest, "hole_reported_bytes"), PAINT_REPORTED},
+		{figure_u64(guest, "hole_reported_bytes") + figure_u64(guest, "hole_hinted_bytes"),
+			PAINT_REPORTED},
 		{figure_u64(guest, "hole_zero_bytes"), PAINT_ZERO},
 		{figure_u64(guest, "hole_untouched_bytes"), PAINT_UNTOUCHED},
 	};
@@ -285,7 +286,8 @@ void frame_guest_line(FILE *out, struct json_object *guest, const char *clock)
 {
 	uint64_t hole_bytes =
 		figure_u64(guest, "hole_untouched_bytes") + figure_u64(guest, "hole_zero_bytes") +
-		figure_u64(guest, "hole_balloon_bytes") + figure_u64(guest, "hole_reported_bytes");
+		figure_u64(guest, "hole_balloon_bytes") + figure_u64(guest, "hole_reported_bytes") +
+		figure_u64(guest, "hole_hinted_bytes");
 
 	fprintf(out,
 		"%s   %s %s size=%s cost=%s target=%s private=%s shared=%s swapped=%s holes=%s\n",

@@ -20,6 +20,7 @@ static const struct {
 	{"ZERO", "hole_zero_bytes"},
 	{"BALLOON", "hole_balloon_bytes"},
 	{"FREE", "hole_reported_bytes"},
+	{"HINTED", "hole_hinted_bytes"},
 	{"PART", "shared_cost_bytes"},
 	{"OVERHEAD", "overhead_bytes"},
 	{"TABLES", "mapping_overhead_bytes"},

@@ -93,6 +93,7 @@ static void print_guest_memory(struct json_object *guest)
 	print_bytes_line("swapped", guest, "swapped_bytes");
 	print_bytes_line("in the balloon", guest, "hole_balloon_bytes");
 	print_bytes_line("reported free", guest, "hole_reported_bytes");
+	print_bytes_line("hinted free", guest, "hole_hinted_bytes");
 	print_bytes_line("zero", guest, "hole_zero_bytes");
 	print_bytes_line("never touched", guest, "hole_untouched_bytes");
 	print_bytes("cost", guest, "resident_bytes");
@@ -181,6 +182,10 @@ static void print_guest(struct json_object *guest)
 		figure_text(guest, "emulation_completed"),
 		figure_text(guest, "device_needs_reset"));
 	print_guest_devices(figure_text(guest, "devices"));
+	printf("  asked for free memory %s times, got %s, %s was in use again\n",
+		figure_text(guest, "hint_runs"),
+		UNITS_BYTES(figure_u64(guest, "hint_dropped_bytes")),
+		UNITS_BYTES(figure_u64(guest, "hint_written_bytes")));
 	printf("CPUs     %s (%s)\n", figure_text(guest, "cpus"),
 		figure_text(guest, "cpu_placement_reason"));
 	printf("console  %s\n", figure_text(guest, "console_path"));

@@ -171,6 +171,23 @@ const struct verb verbs[] = {
 		.run = verb_clone,
 	},
 	{
+		.name = "hint",
+		.arguments = "NAME",
+		.summary = "Have the guest name its free memory, and take it back",
+		.help = "The guest's balloon driver names all memory that it has free at this "
+			"moment (free page\n"
+			"hinting), and the host drops it, but for what the guest uses again "
+			"meanwhile. Nothing\n"
+			"stays in the balloon. memd does this by itself when the host is short; "
+			"memctl show says\n"
+			"what came of it.\n\n"
+			"  memctl hint web1",
+		.min_arguments = 1,
+		.max_arguments = 1,
+		.needs_memd = true,
+		.run = verb_hint,
+	},
+	{
 		.name = "top",
 		.arguments = "[--lines] [--interval TIME] [--count N] [-v]",
 		.summary = "Show host and guests live",

@@ -190,6 +190,11 @@ enum memctl_exit verb_snapshot(struct memctl *m, int argc, char **argv)
 	return say_done(m, argv[0], "saved");
 }
 
+enum memctl_exit verb_hint(struct memctl *m, int argc, char **argv)
+{
+	return call_guest(m, argv[0], "AskHints", "asked for its free memory");
+}
+
 enum memctl_exit verb_pause(struct memctl *m, int argc, char **argv)
 {
 	return call_guest(m, argv[0], "Pause", "paused");

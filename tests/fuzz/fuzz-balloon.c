@@ -2,6 +2,7 @@
  * Requests of any content to the balloon's queues (fake-requests.h); its count must stay what it
  * is: pages of RAM.
  */
+#include <errno.h>
 #include <stdlib.h>
 
 #include "tests/unit/fake-requests.h"
@@ -10,7 +11,7 @@
 
 enum {
 	SLOT = 1,
-	N_QUEUES = 4,
+	N_QUEUES = 5,
 	REQUESTS_MAX = 32,
 };
 
@@ -38,7 +39,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	/* The first byte chooses what is negotiated: queues move. */
 	fake_driver_start(&driver, UINT64_C(0x100000000) | data[0], N_QUEUES);
 	for (unsigned i = 0; i < REQUESTS_MAX && fuzz_request(&in, &driver, N_QUEUES); i++)
-		virtio_balloon_request_claims(balloon);
+		if (virtio_balloon_request_hints(balloon) != -ENOTCONN)
+			virtio_balloon_request_claims(balloon);
 	fake_driver_reset(&driver);
 	virtio_balloon_stats_read(balloon, &s);
 	if (s.actual_pages != 0 || s.inflated_pages < s.deflated_pages)

@@ -126,7 +126,8 @@ static void guest_notices_a_word_changed_behind_its_back(void **state)
 static uint64_t sum_of_states(const struct vmm_stats *s)
 {
 	return s->private_pages + s->shared_pages + s->swapped_pages + s->hole_untouched_pages +
-	       s->hole_zero_pages + s->hole_balloon_pages + s->hole_reported_pages;
+	       s->hole_zero_pages + s->hole_balloon_pages + s->hole_reported_pages +
+	       s->hole_hinted_pages;
 }
 
 static struct vmm_stats get_stats(struct vmm_run *v)

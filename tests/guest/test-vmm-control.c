@@ -105,7 +105,7 @@ static void statistics_add_up(void **state)
 	assert_int_equal(s.ram_pages, RAM_PAGES);
 	assert_int_equal(s.private_pages + s.shared_pages + s.swapped_pages +
 				 s.hole_untouched_pages + s.hole_zero_pages + s.hole_balloon_pages +
-				 s.hole_reported_pages,
+				 s.hole_reported_pages + s.hole_hinted_pages,
 		RAM_PAGES);
 	assert_int_equal(s.balloon_ready, 0);
 	assert_int_equal(s.guest_free_bytes, UINT64_MAX);

@@ -9,6 +9,7 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 
+#include "dedup/hinted.h"
 #include "memd/base/overflow.h"
 
 /* --- RAM: two ranges with a gap, as a guest of more than 3 GiB has */
@@ -135,6 +136,62 @@ int guest_ram_discard(struct guest_ram *ram, uint64_t page, uint64_t n_pages, en
 	if (ret_calls)
 		*ret_calls += 1;
 	return 0;
+}
+
+void guest_ram_wrote(const struct guest_ram *ram, gpa_t gpa, uint64_t bytes)
+{
+	uint64_t page, end;
+
+	if (bytes == 0 || !guest_ram_page_of(ram, gpa, &page))
+		return;
+	end = page + (gpa.v % PAGE_BYTES + bytes - 1) / PAGE_BYTES;
+	for (; page <= end && page < FAKE_PAGES; page++)
+		atomic_store(&ram->owner->wrote[page], true);
+}
+
+/* dedup/hinted.c needs KVM's help: here it is remembered what it was asked. */
+struct hinted {
+	struct fake_machine *owner;
+};
+
+int hinted_new(struct guest_ram *ram, struct write_log *log, struct hinted **ret)
+{
+	struct hinted *h = calloc(1, sizeof(*h));
+
+	assert(h);
+	h->owner = ram->owner;
+	*ret = h;
+	return 0;
+}
+
+void hinted_free(struct hinted *h)
+{
+	free(h);
+}
+
+int hinted_begin(struct hinted *h)
+{
+	assert(!atomic_load(&h->owner->log_on));
+	if (h->owner->no_log)
+		return -ENOMEM;
+	atomic_store(&h->owner->log_on, true);
+	return 0;
+}
+
+void hinted_end(struct hinted *h)
+{
+	assert(atomic_load(&h->owner->log_on));
+	atomic_store(&h->owner->log_on, false);
+}
+
+void hinted_drop(
+	struct hinted *h, struct hinted_range *ranges, size_t n, struct hinted_counts *counts)
+{
+	assert(atomic_load(&h->owner->log_on));
+	for (size_t i = 0; i < n; i++) {
+		remember(h->owner, ranges[i].page, ranges[i].n, HOLE_HINTED);
+		counts->dropped_pages += ranges[i].n;
+	}
 }
 
 void guest_ram_undiscard(struct guest_ram *ram, uint64_t page, uint64_t n_pages)
@@ -363,6 +420,7 @@ struct fake_machine *fake_machine_new(void)
 	pthread_mutex_init(&f->lock, NULL);
 	f->machine.ops = &fake_ops;
 	f->machine.ram = ram_new(f);
+	f->machine.log = (struct write_log *)f; /* there is one, nobody looks inside */
 	f->fail_after = -1;
 	bus_new(&f->machine.bus);
 	f->machine.bus->owner = f;

@@ -7,12 +7,13 @@
 #pragma once
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stddef.h>
 
 #include "kvm-glue/machine.h"
 
 #define FAKE_LOW_BYTES	(8 * MIB) /* at 0 */
-#define FAKE_HIGH_BYTES (2 * MIB) /* at MACHINE_HIGH_RAM_BASE: page numbers go on there */
+#define FAKE_HIGH_BYTES (8 * MIB) /* at MACHINE_HIGH_RAM_BASE: page numbers go on there */
 #define FAKE_LOW_PAGES	(FAKE_LOW_BYTES / PAGE_BYTES)
 #define FAKE_PAGES	((FAKE_LOW_BYTES + FAKE_HIGH_BYTES) / PAGE_BYTES)
 
@@ -36,6 +37,9 @@ struct fake_machine {
 	int fail_after; /* that many calls of msi_new and bus_add succeed, the next one fails; -1:
 			   none does */
 	bool no_doorbells; /* the machine has no ioeventfd */
+	bool no_log; /* the log of writes cannot be started */
+	_Atomic bool log_on;
+	_Atomic bool wrote[FAKE_PAGES]; /* guest_ram_wrote was told */
 	pthread_mutex_t lock; /* what follows */
 	unsigned n_doorbells; /* registered now */
 	struct {

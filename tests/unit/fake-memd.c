@@ -23,7 +23,8 @@ struct guest {
 	uint32_t pid, vcpus, shares, mismatch_bp;
 	int target_fixed, balloon_ready;
 	uint64_t configured, min, max, target, resident, private, shared, shared_cost, swapped;
-	uint64_t untouched, zero, balloon_hole, reported, overhead;
+	uint64_t hint_runs;
+	uint64_t untouched, zero, balloon_hole, reported, hinted, overhead;
 	uint64_t saved_sharing, saved_zero, saved_balloon, saved_paging, balloon_target, balloon;
 	uint64_t available, free, total, counter;
 	sd_bus_slot *slot;
@@ -75,6 +76,12 @@ static int pause_guest(sd_bus_message *call, void *data, sd_bus_error *e)
 	return sd_bus_reply_method_return(call, "");
 }
 
+static int ask_hints(sd_bus_message *call, void *data, sd_bus_error *e)
+{
+	((struct guest *)data)->hint_runs++;
+	return sd_bus_reply_method_return(call, "");
+}
+
 static int resume_guest(sd_bus_message *call, void *data, sd_bus_error *e)
 {
 	((struct guest *)data)->state = "running";
@@ -108,6 +115,10 @@ static const sd_bus_vtable guest_vtable[] = {
 	FIGURE("HoleZeroBytes", "t", zero),
 	FIGURE("HoleBalloonBytes", "t", balloon_hole),
 	FIGURE("HoleReportedBytes", "t", reported),
+	FIGURE("HoleHintedBytes", "t", hinted),
+	FIGURE("HintRuns", "t", hint_runs),
+	FIGURE("HintDroppedBytes", "t", hinted),
+	FIGURE("HintWrittenBytes", "t", hint_runs),
 	FIGURE("OverheadBytes", "t", overhead),
 	FIGURE("SavedSharingBytes", "t", saved_sharing),
 	FIGURE("SavedZeroBytes", "t", saved_zero),
@@ -136,6 +147,7 @@ static const sd_bus_vtable guest_vtable[] = {
 	FIGURE("Devices", "s", devices),
 	SD_BUS_METHOD("SetTarget", "t", "", set_target, 0),
 	SD_BUS_METHOD("ClearTarget", "", "", clear_target, 0),
+	SD_BUS_METHOD("AskHints", "", "", ask_hints, 0),
 	SD_BUS_METHOD("Pause", "", "", pause_guest, 0),
 	SD_BUS_METHOD("Resume", "", "", resume_guest, 0),
 	SD_BUS_VTABLE_END,
@@ -175,7 +187,8 @@ static int add_guest(struct host *h, const char *name, uint64_t configured, cons
 		.swapped = 20 * MIB + step,
 		.zero = 24 * MIB,
 		.balloon_hole = 40 * MIB,
-		.reported = 8 * MIB,
+		.reported = 5 * MIB,
+		.hinted = 3 * MIB,
 		.untouched = configured - 228 * MIB,
 		.overhead = 3 * MIB,
 		.balloon_ready = 1,

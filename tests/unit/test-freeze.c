@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 #include "dedup/freeze.h"
@@ -156,6 +157,31 @@ static void holds_a_writer_until_the_end(void **state)
 	freeze_end(&w->f);
 	pthread_join(writer.thread, NULL);
 	assert_int_equal(*guest_ram_page_ptr(w->ram, 5), 0xee);
+}
+
+static void names_each_waiting_writer_once_for_each_wait(void **state)
+{
+	struct world *w = *state;
+	uint64_t end_us = clock_monotonic_us() + 10 * US_PER_S;
+	struct writer writer;
+	uint32_t tids[4];
+	size_t n = 0;
+
+	for (unsigned turn = 0; turn < 2; turn++) {
+		fill(w, 5, 1, 0);
+		freeze(w, 5, 1);
+		assert_int_equal(freeze_waiting(w->ram, tids, 4), 0);
+		writer_start(&writer, guest_ram_page_ptr(w->ram, 5));
+		while (n == 0 && clock_monotonic_us() < end_us)
+			n = freeze_waiting(w->ram, tids, 4);
+		assert_int_equal(n, 1);
+		assert_int_not_equal(tids[0], gettid());
+		assert_int_equal(freeze_waiting(w->ram, tids, 4), 0);
+		assert_false(atomic_load(&writer.through)); /* looking wakes nobody */
+		freeze_end(&w->f);
+		pthread_join(writer.thread, NULL);
+		n = 0;
+	}
 }
 
 static void a_writer_that_slept_through_a_map_writes_its_own_copy(void **state)
@@ -437,6 +463,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		WITH_WORLD(holds_a_writer_until_the_end),
+		WITH_WORLD(names_each_waiting_writer_once_for_each_wait),
 		WITH_WORLD(a_writer_that_slept_through_a_map_writes_its_own_copy),
 		WITH_WORLD(a_writer_that_slept_through_a_drop_writes_a_fresh_page),
 		WITH_WORLD(freezes_no_hole_and_no_page_of_the_pool),

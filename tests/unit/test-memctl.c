@@ -128,7 +128,7 @@ static void show_adds_up(void **state)
 {
 	static const char *const parts[] = {"private_bytes", "shared_bytes", "swapped_bytes",
 		"hole_untouched_bytes", "hole_zero_bytes", "hole_balloon_bytes",
-		"hole_reported_bytes"};
+		"hole_reported_bytes", "hole_hinted_bytes"};
 	_cleanup_outcome_ struct outcome o = memctl("show guest-2 --json");
 	_cleanup_json_ struct json_object *guest = parse(o.out);
 	uint64_t sum = 0;
@@ -356,6 +356,19 @@ static void pause_and_resume_change_the_state(void **state)
 	assert_contains(resumed.out, "guest-3 running");
 }
 
+static void hint_asks_the_guest(void **state)
+{
+	_cleanup_outcome_ struct outcome before = memctl("show guest-3 --json");
+	_cleanup_outcome_ struct outcome hint = memctl("hint guest-3");
+	_cleanup_outcome_ struct outcome after = memctl("show guest-3 --json");
+	_cleanup_json_ struct json_object *was = parse(before.out);
+	_cleanup_json_ struct json_object *is = parse(after.out);
+
+	assert_int_equal(hint.code, MEMCTL_OK);
+	assert_contains(hint.out, "guest-3: asked for its free memory");
+	assert_int_equal(number(is, "hint_runs"), number(was, "hint_runs") + 1);
+}
+
 static void stop_is_orderly_unless_forced(void **state)
 {
 	_cleanup_outcome_ struct outcome start = memctl("start orderly");
@@ -529,6 +542,7 @@ int main(void)
 		cmocka_unit_test(start_of_a_running_guest_is_refused),
 		cmocka_unit_test(setting_without_key_or_value_sign_is_wrong_usage),
 		cmocka_unit_test(pause_and_resume_change_the_state),
+		cmocka_unit_test(hint_asks_the_guest),
 		cmocka_unit_test(stop_is_orderly_unless_forced),
 		cmocka_unit_test(status_shows_what_each_mechanism_saves),
 		cmocka_unit_test(refused_reload_names_file_and_line),

@@ -17,11 +17,12 @@ enum {
 	INFLATE = 0,
 	DEFLATE = 1,
 	STATS = 2,
-	REPORTING = 3,
-	N_QUEUES = 4,
+	REPORTING = 4,
+	N_QUEUES = 5,
 
 	F_STATS_VQ = 1 << 1,
 	F_DEFLATE_ON_OOM = 1 << 2,
+	F_FREE_PAGE_HINT = 1 << 3,
 	F_PAGE_POISON = 1 << 4,
 	F_PAGE_REPORTING = 1 << 5,
 
@@ -92,7 +93,8 @@ static void offers_what_it_can_do(void **state)
 {
 	fake_driver_negotiate(&driver, UINT64_MAX);
 	assert_int_equal(driver.features & 0xffffff,
-		F_STATS_VQ | F_DEFLATE_ON_OOM | F_PAGE_POISON | F_PAGE_REPORTING);
+		F_STATS_VQ | F_DEFLATE_ON_OOM | F_FREE_PAGE_HINT | F_PAGE_POISON |
+			F_PAGE_REPORTING);
 }
 
 static void tells_the_target_and_that_it_changed(void **state)

@@ -20,8 +20,7 @@ static struct page_content content_of(enum area_kind kind, uint64_t index, uint3
 {
 	uint32_t round = generation / GENERATION_ROUND;
 	uint32_t step = generation % GENERATION_ROUND;
-	bool own = kind == AREA_UNIQUE || kind == AREA_SCRATCH || kind == AREA_DISK ||
-		   round % 2;
+	bool own = (kind != AREA_COMMON && kind != AREA_ZERO) || round % 2;
 	struct page_content c = {.step = step, .noise = noise};
 
 	if (own || step)

@@ -12,6 +12,7 @@ enum area_kind {
 	AREA_ZERO = 3,
 	AREA_SCRATCH = 4,
 	AREA_DISK = 5,
+	AREA_HINTED = 6,
 };
 
 /* A page's generation counts its changes: whole-page round and step within (page-content.h). */

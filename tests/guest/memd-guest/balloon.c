@@ -1,6 +1,7 @@
 /* See balloon.h. */
 #include "tests/guest/memd-guest/balloon.h"
 #include "tests/guest/memd-guest/cmdline.h"
+#include "tests/guest/memd-guest/hints.h"
 #include "tests/guest/memd-guest/line.h"
 #include "tests/guest/memd-guest/memory.h"
 #include "tests/guest/memd-guest/virtio.h"
@@ -57,10 +58,7 @@ static void send_stats(void)
 	virtio_submit(&stats_queue, &segment, 1, 0);
 }
 
-/*
- * The queues are numbered without gaps over what the device offers (5.5.2), hinting among it, which
- * this driver does not take.
- */
+/* The queues are numbered without gaps over what was agreed (5.5.2). */
 static bool init_queues(void)
 {
 	uint16_t index = 2;
@@ -70,7 +68,9 @@ static bool init_queues(void)
 		return false;
 	if (has_stats && !virtio_queue_init(device, &stats_queue, index))
 		return false;
-	index += !!(device->offered & F_STATS) + !!(device->offered & F_FREE_PAGE_HINT);
+	index += has_stats;
+	if ((device->features & F_FREE_PAGE_HINT) && !hints_init_queue(device, index++))
+		return false;
 	return !has_reporting || virtio_queue_init(device, &reporting_queue, index);
 }
 
@@ -85,6 +85,8 @@ void balloon_init(uint64_t capacity)
 	page_stack_init(&held, capacity);
 	if (!cmdline_number("reporting", 1))
 		wanted &= ~F_REPORTING;
+	if (hints_wanted())
+		wanted |= F_FREE_PAGE_HINT;
 	if (!virtio_start(device, wanted))
 		line_print_and_stop("the balloon refuses the features it offered");
 	has_stats = device->features & F_STATS;

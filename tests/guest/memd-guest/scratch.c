@@ -16,12 +16,14 @@ static enum {
 static struct page_stack pages;
 static uint64_t wanted_pages, hold_ns, until_ns, n_checked;
 static uint64_t rounds, round;
+static bool scatter;
 
 void scratch_init(uint64_t capacity)
 {
 	wanted_pages = cmdline_number("scratch_mib", 0) * GUEST_MIB / GUEST_PAGE;
 	hold_ns = cmdline_number("scratch_s", 5) * NS_PER_S;
 	rounds = cmdline_number("scratch_rounds", 1);
+	scatter = cmdline_number("scratch_scatter", 0);
 	if (!wanted_pages || !rounds)
 		return;
 	page_stack_init(&pages, capacity);
@@ -55,6 +57,16 @@ static bool check(struct area_counters *c)
 	return n_checked == pages.n;
 }
 
+/* Even pages first, then odd ones: no neighbours are taken together. */
+static void free_scattered(void)
+{
+	for (unsigned odd = 0; odd < 2; odd++) {
+		for (uint64_t i = odd; i < pages.n; i += 2)
+			free_pages_give(pages.items[i]);
+	}
+	pages.n = 0;
+}
+
 static void enter(int next, uint64_t now_ns)
 {
 	state = next;
@@ -69,7 +81,10 @@ bool scratch_service(struct area_counters *c, uint64_t now_ns)
 		n_checked = 0;
 		enter(SCRATCH_CHECK, now_ns);
 	} else if (state == SCRATCH_CHECK && check(c)) {
-		balloon_report_free(&pages);
+		if (scatter)
+			free_scattered();
+		else
+			balloon_report_free(&pages);
 		round++;
 		enter(round < rounds ? SCRATCH_FREED : SCRATCH_OFF, now_ns);
 	} else if (state == SCRATCH_FREED && now_ns >= until_ns && !balloon_reports()) {

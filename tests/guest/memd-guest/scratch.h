@@ -1,7 +1,8 @@
 /*
  * The scratch area: memory that the guest uses for a while and then frees, so that there is
  * something to reclaim. Boot processor only. Command line: scratch_mib, scratch_s (seconds from
- * filled to freed, and from freed to the next round, default 5), scratch_rounds (default 1).
+ * filled to freed, and from freed to the next round, default 5), scratch_rounds (default 1),
+ * scratch_scatter=1 (no neighbours next to each other in the list of free pages, nothing reported).
  */
 #pragma once
 

@@ -5,6 +5,7 @@
 #include "tests/guest/memd-guest/cmdline.h"
 #include "tests/guest/memd-guest/cpu.h"
 #include "tests/guest/memd-guest/disk.h"
+#include "tests/guest/memd-guest/hints.h"
 #include "tests/guest/memd-guest/line.h"
 #include "tests/guest/memd-guest/memory.h"
 #include "tests/guest/memd-guest/scratch.h"
@@ -136,6 +137,7 @@ void workload_init(unsigned n_cpus)
 	hot_after = hot_option("hot2_at_mib", "hot2_mib");
 	hot_turn_ns = cmdline_number("hot_turn_ms", 0) * (NS_PER_S / 1000);
 	hot_turn_for_ns = cmdline_number("hot_turn_for_ms", 0) * (NS_PER_S / 1000);
+	hints_init(n_cpus);
 	free_pages_init(capacity);
 	balloon_init(capacity);
 	scratch_init(capacity);
@@ -145,8 +147,9 @@ void workload_init(unsigned n_cpus)
 	next = place_area(&common, next);
 	next = place_area(&unique, next);
 	next = place_area(&zero, next);
+	next = hints_place(next);
 	if (next > memory_n_pages())
-		line_print_and_stop("common_mib, unique_mib and zero_mib do not fit");
+		line_print_and_stop("common_mib, unique_mib, zero_mib and hint_mib do not fit");
 	free_pages_set(next, memory_n_pages() - next);
 	init_workers();
 }
@@ -202,6 +205,8 @@ static void print_counters(struct line *line)
 	line_value(line, "balloon", balloon_pages());
 	line_value(line, "reported", balloon_reported_pages());
 	line_value(line, "free", free_pages_count());
+	line_value(line, "hinted", hints_hinted_pages());
+	line_value(line, "hint_free", hints_free_blocks());
 	line_value(line, "returned", balloon_returned_pages());
 	line_value(line, "returned_dirty", balloon_returned_dirty_pages());
 	line_value(line, "disk_read", disk_read_blocks());
@@ -234,6 +239,7 @@ static bool service(struct worker *w, uint64_t now_ns)
 	more = balloon_service(now_ns);
 	more |= scratch_service(&w->counters, now_ns);
 	more |= disk_service(&w->counters, now_ns);
+	more |= hints_service(now_ns);
 	if (now_ns >= next_report_ns) {
 		next_report_ns = now_ns + report_ns;
 		report(now_ns);
@@ -380,6 +386,7 @@ static bool run_slice(struct worker *w, uint64_t now_ns)
 		w, &zero, 0, n_own(w, zero.n), &w->rewrite_zero, &w->next_rewrite_zero, now_us);
 	n += sweep(w, hot, now_us);
 	n += walk(w, hot, now_us);
+	n += hints_work((unsigned)w->index, &w->counters);
 	return n > 0;
 }
 
