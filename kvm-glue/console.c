@@ -1,7 +1,8 @@
 /*
  * The console's back ends (console.h). The guest decides how much is written, so it must never fill
  * the disk or block a vCPU; whoever types decides how much there is to read, so no more than
- * INPUT_BYTES of it are kept: the rest waits in the terminal or the socket.
+ * INPUT_BYTES of it are kept: the rest waits in the terminal or the socket. What a terminal or a
+ * socket does not take at once is kept too, up to KEPT_BYTES, for the thread to hand on.
  */
 #include "kvm-glue/console.h"
 
@@ -23,6 +24,7 @@
 #include "memd/base/overflow.h"
 
 #define INPUT_BYTES 4096
+#define KEPT_BYTES  (256 * 1024) /* a kernel prints its whole log at once when a console comes up */
 
 struct console {
 	int fd; /* output, and input when there is some; of a socket the client, -1: none */
@@ -45,6 +47,8 @@ struct console {
 	enum console_port target; /* printed on last */
 	size_t input_at, input_end; /* what is left of input */
 	uint8_t input[INPUT_BYTES];
+	size_t n_kept; /* bytes of output */
+	uint8_t *kept; /* KEPT_BYTES; NULL before the first */
 };
 
 static int open_file(struct console *c, const char *path)
@@ -129,6 +133,7 @@ void console_free(struct console *c)
 	cleanup_closep(&c->terminal_fd);
 	cleanup_closep(&c->listen_fd);
 	cleanup_closep(&c->wake_fd);
+	free(c->kept);
 	pthread_mutex_destroy(&c->lock);
 	free(c);
 }
@@ -150,9 +155,41 @@ static ssize_t write_out(struct console *c, const uint8_t *data, size_t bytes)
 				: send(c->fd, data, bytes, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
+/* Keeps what was not taken, as far as there is room and a thread; how much. */
+static size_t keep(struct console *c, const uint8_t *data, size_t bytes)
+{
+	size_t n;
+
+	if (!c->thread_started || c->fd < 0 || bytes == 0)
+		return 0;
+	if (!c->kept)
+		c->kept = malloc(KEPT_BYTES);
+	if (!c->kept)
+		return 0;
+	n = u64_min(bytes, KEPT_BYTES - c->n_kept);
+	memcpy(c->kept + c->n_kept, data, n);
+	c->n_kept += n;
+	return n;
+}
+
+/* Hands on what was kept. */
+static void flush_kept(struct console *c)
+{
+	ssize_t n;
+
+	pthread_mutex_lock(&c->lock);
+	n = c->n_kept > 0 ? write_out(c, c->kept, c->n_kept) : 0;
+	if (n > 0) {
+		c->n_kept -= (size_t)n;
+		memmove(c->kept, c->kept + n, c->n_kept);
+	}
+	pthread_mutex_unlock(&c->lock);
+}
+
 void console_write(struct console *c, enum console_port port, const uint8_t *data, size_t bytes)
 {
-	bool moved;
+	bool moved, first_kept;
+	size_t taken;
 	ssize_t n;
 
 	pthread_mutex_lock(&c->lock);
@@ -160,14 +197,18 @@ void console_write(struct console *c, enum console_port port, const uint8_t *dat
 	c->target = port;
 	make_room(c, bytes);
 	do
-		n = write_out(c, data, bytes);
+		n = c->n_kept > 0 ? 0 : write_out(c, data, bytes);
 	while (n < 0 && errno == EINTR);
-	if (n > 0)
-		c->file_bytes += (uint64_t)n;
-	c->dropped_bytes += bytes - (n > 0 ? (size_t)n : 0);
+	taken = n > 0 ? (size_t)n : 0;
+	c->file_bytes += taken;
+	first_kept = c->n_kept == 0;
+	taken += keep(c, data + taken, bytes - taken);
+	first_kept &= c->n_kept > 0;
+	c->dropped_bytes += bytes - taken;
 	pthread_mutex_unlock(&c->lock);
-	if (moved)
-		eventfd_write(c->wake_fd, 1); /* the other port has input now */
+	if (moved || first_kept)
+		eventfd_write(c->wake_fd,
+			1); /* the other port has input now, or there is something to hand on */
 }
 
 uint64_t console_dropped_bytes(struct console *c)
@@ -221,6 +262,8 @@ static void accept_client(struct console *c)
 	cleanup_closep(&c->fd);
 	c->fd = fd;
 	c->input_at = c->input_end = 0;
+	c->dropped_bytes += c->n_kept;
+	c->n_kept = 0;
 	pthread_mutex_unlock(&c->lock);
 }
 
@@ -237,6 +280,8 @@ static void take_input(struct console *c)
 		if (c->listen_fd >= 0 && (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))) {
 			cleanup_closep(&c->fd); /* the client is gone */
 			c->fd = -1;
+			c->dropped_bytes += c->n_kept;
+			c->n_kept = 0;
 		}
 	}
 	pthread_mutex_unlock(&c->lock);
@@ -247,6 +292,16 @@ static void tell(struct console *c)
 	for (unsigned port = 0; port < CONSOLE_PORTS; port++)
 		if (c->listeners[port].ready && console_has_input(c, port))
 			c->listeners[port].ready(c->listeners[port].context);
+}
+
+static bool has_kept(struct console *c)
+{
+	bool has;
+
+	pthread_mutex_lock(&c->lock);
+	has = c->n_kept > 0;
+	pthread_mutex_unlock(&c->lock);
+	return has;
 }
 
 static void *thread_main(void *arg)
@@ -263,12 +318,18 @@ static void *thread_main(void *arg)
 		eventfd_t count;
 
 		if (console_has_input(c, CONSOLE_SERIAL) || console_has_input(c, CONSOLE_VIRTIO))
+			fds[2].events = 0;
+		if (has_kept(c))
+			fds[2].events |= POLLOUT;
+		if (fds[2].events == 0)
 			fds[2].fd = -1;
 		if (poll(fds, ARRAY_SIZE(fds), -1) < 0)
 			continue;
 		if (fds[0].revents)
 			eventfd_read(c->wake_fd, &count);
-		if (fds[2].revents)
+		if (fds[2].revents & POLLOUT)
+			flush_kept(c);
+		if (fds[2].revents & ~POLLOUT)
 			take_input(c);
 		if (fds[1].revents)
 			accept_client(c);

@@ -236,6 +236,30 @@ static void no_input_is_lost(void **state)
 	assert_memory_equal(got, sent, sizeof(sent));
 }
 
+/* As a kernel that prints its log in small pieces: more than a socket takes at once. */
+static void burst_of_output_arrives_whole(void **state)
+{
+	enum { PIECES = 8000 };
+	_cleanup_close_ int fd = -1;
+	char piece[17], got[17] = "";
+
+	open_console("unix:");
+	run();
+	fd = connect_client();
+	assert_int_equal(fd_write_full(fd, "x", 1), 0);
+	assert_input(CONSOLE_SERIAL, "x"); /* it has been accepted */
+	for (unsigned i = 0; i < PIECES; i++) {
+		snprintf(piece, sizeof(piece), "line %09u\n ", i);
+		say(CONSOLE_SERIAL, piece);
+	}
+	for (unsigned i = 0; i < PIECES; i++) {
+		snprintf(piece, sizeof(piece), "line %09u\n ", i);
+		assert_int_equal(fd_read_full(fd, got, strlen(piece)), 0);
+		assert_string_equal(got, piece);
+	}
+	assert_int_equal(console_dropped_bytes(console), 0);
+}
+
 static void file_has_no_input(void **state)
 {
 	open_console("");
@@ -355,6 +379,7 @@ int main(void)
 		T(client_that_hangs_up_is_let_go),
 		T(input_goes_to_the_port_that_printed_last),
 		T(no_input_is_lost),
+		T(burst_of_output_arrives_whole),
 		T(file_has_no_input),
 		T(serial_port_receives_by_interrupt),
 		T(virtio_console_receives_when_it_has_a_buffer),
