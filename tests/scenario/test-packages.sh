@@ -95,9 +95,11 @@ unit_is_verified() {
 	[ -z "$said" ]
 }
 
+# "OK", as systemd calls it. 0.8 of it are the namespaces, mounts and changes of user with which memd-vmm and memd-policy
+# shut themselves in: without those it is 3.4, and a guest's process is shut in less.
 exposure_is_low() {
 	inside systemd-analyze security --no-pager memd.service | tail -n 1 | tee "$work/exposure"
-	awk '{for (i = 1; i <= NF; i++) if ($i ~ /^[0-9.]+$/) exit !($i <= 3.5); exit 1}' "$work/exposure"
+	awk '{for (i = 1; i <= NF; i++) if ($i ~ /^[0-9.]+$/) exit !($i <= 4.2); exit 1}' "$work/exposure"
 }
 
 guest_pid() {
