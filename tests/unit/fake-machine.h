@@ -37,7 +37,7 @@ struct fake_machine {
 	int fail_after; /* that many calls of msi_new and bus_add succeed, the next one fails; -1:
 			   none does */
 	bool no_doorbells; /* the machine has no ioeventfd */
-	bool no_log; /* the log of writes cannot be started */
+	_Atomic bool no_log; /* the log of writes cannot be started */
 	_Atomic bool log_on;
 	_Atomic bool wrote[FAKE_PAGES]; /* guest_ram_wrote was told */
 	pthread_mutex_t lock; /* what follows */
