@@ -12,6 +12,7 @@
 #include <sys/ioctl.h>
 #include <sys/wait.h>
 #include <termios.h>
+#include <utmp.h>
 
 #include "memd/base/clock.h"
 #include "memd/memctl/memctl.h"
@@ -56,13 +57,21 @@ static struct session *session_open(const char *variable)
 {
 	struct winsize size = {.ws_col = 100, .ws_row = 30};
 	struct session *s = calloc(1, sizeof(*s));
+	int its_end;
 
 	assert_non_null(s);
-	s->pid = forkpty(&s->terminal, NULL, NULL, &size);
-	if (s->pid == 0)
-		child(variable);
-	assert_true(s->pid > 0);
+	/* Not forkpty(): what the terminal was is read before memctl can change it. */
+	assert_int_equal(openpty(&s->terminal, &its_end, NULL, NULL, &size), 0);
 	assert_int_equal(tcgetattr(s->terminal, &s->before), 0);
+	s->pid = fork();
+	if (s->pid == 0) {
+		close(s->terminal);
+		if (login_tty(its_end) != 0)
+			_exit(127);
+		child(variable);
+	}
+	assert_true(s->pid > 0);
+	close(its_end);
 	return s;
 }
 
