@@ -187,7 +187,8 @@ static int send_all(
 	int r;
 
 	c->seq++;
-	while ((r = ipc_send(c->fd, type, c->seq, payload, size, &pidfd, pidfd >= 0)) == -EAGAIN) {
+	while ((r = ipc_send_patiently(c->fd, type, c->seq, payload, size, &pidfd, pidfd >= 0,
+			TIMEOUT_US)) == -EAGAIN) {
 		r = wait_for(c, POLLIN | POLLOUT, deadline_us);
 		if (r == 0)
 			r = receive(c, 0);

@@ -180,6 +180,21 @@ uint32_t pool_hints_take(struct pool_hints *h, uint64_t hash)
 	return frame;
 }
 
+void pool_hints_forget(struct pool_hints *h, uint32_t first, uint32_t n)
+{
+	for (size_t set = 0; set < h->n_sets; set++)
+		for (unsigned i = 0; i < WAYS; i++) {
+			uint64_t *hint = &h->sets[set].hints[i];
+
+			/* What fills the gap may be one of them, too. */
+			while (*hint && (uint32_t)(*hint & FRAME_MASK) - first < n) {
+				*hint = 0;
+				h->n--;
+				pull_back(h, set);
+			}
+		}
+}
+
 void pool_hints_prefetch(const struct pool_hints *h, uint64_t hash)
 {
 	if (h->n_sets) {

@@ -35,6 +35,8 @@ void pool_hints_limit(struct pool_hints *h, size_t n_max);
 uint32_t pool_hints_offer(struct pool_hints *h, uint64_t hash, uint32_t frame);
 /* Takes the hint for a hash out: its frame, or POOL_FRAME_NONE. */
 uint32_t pool_hints_take(struct pool_hints *h, uint64_t hash);
+/* Takes out all hints of the frames [first, first + n): their pages are gone. Reads the whole table. */
+void pool_hints_forget(struct pool_hints *h, uint32_t first, uint32_t n);
 /* Asks the caches for where hash lies. */
 void pool_hints_prefetch(const struct pool_hints *h, uint64_t hash);
 /* Bytes in use. */

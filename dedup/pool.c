@@ -56,7 +56,6 @@ struct pool_member {
 	uint16_t id;
 	struct pool_frames frames; /* of the pages that it may offer */
 	struct pool_refs refs;
-	bool detached; /* its connection is gone */
 	uint32_t extent; /* that it fills, over all files; EXTENT_NONE */
 	uint32_t next; /* slot of the extent that is tried next */
 	struct pool_notify *notify;
@@ -173,13 +172,27 @@ static void leave_extent(struct pool *p, struct pool_member *m)
 	m->extent = EXTENT_NONE;
 }
 
+/*
+ * What it offered is nobody's any more. A member that comes back offers all of it again under other
+ * frames: what would still be noted of the former ones would make each of its pages look as if two
+ * had it, and move it into the pool for nothing, where it cannot be paged out.
+ */
+static void forget_offers(struct pool *p, struct pool_member *m)
+{
+	if (m->frames.first != POOL_FRAME_NONE)
+		pool_hints_forget(&p->hints, m->frames.first, m->frames.n);
+	pool_frames_take(&p->frames, &m->frames);
+	m->frames.first = POOL_FRAME_NONE;
+	pool_hints_limit(&p->hints, pool_frames_sum(p->frames) * HINTS_PERCENT / 100);
+}
+
 void pool_member_detach(struct pool *p, struct pool_member *m)
 {
+	forget_offers(p, m);
 	leave_extent(p, m);
 	free(m->notify);
 	m->notify = NULL;
 	m->n_notify = m->notify_size = 0;
-	m->detached = true;
 }
 
 static void put_all_references(struct pool *p, struct pool_member *m)
@@ -195,8 +208,7 @@ void pool_member_free(struct pool *p, struct pool_member *m)
 {
 	put_all_references(p, m);
 	leave_extent(p, m);
-	pool_frames_take(&p->frames, &m->frames);
-	pool_hints_limit(&p->hints, pool_frames_sum(p->frames) * HINTS_PERCENT / 100);
+	forget_offers(p, m);
 	p->members[m->id] = NULL;
 	p->stats.members--;
 	free(m->notify);
@@ -369,7 +381,7 @@ static void notify_hint(struct pool *p, uint64_t hash)
 	const struct pool_frames *frames = pool_frames_find(p->frames, frame);
 	struct pool_member *m = frames ? frames->owner : NULL;
 
-	if (!m || m->detached || m->n_notify == NOTIFY_MAX)
+	if (!m || m->n_notify == NOTIFY_MAX)
 		return;
 	if (m->n_notify == m->notify_size) {
 		size_t size = m->notify_size ? 2 * m->notify_size : 256;

@@ -6,8 +6,8 @@
  * Two limits, whichever is slower. CPU: a bucket of thread CPU time that fills with max_cpu_bp of
  * the time that passes and holds at most BURST_US; each batch takes out what it cost, and while the
  * bucket is empty the thread sleeps. Time: pages of a pass are due evenly over target_time_us. A
- * pass that found nothing changed is followed by a rest that doubles up to REST_MAX_US, so that a
- * quiet guest costs next to nothing. Notifications of the pool (a page that this guest offered has
+ * pass that found next to nothing changed (a guest that runs always changes a few pages) is followed
+ * by a rest that doubles up to REST_MAX_US, so that a quiet guest costs next to nothing. Notifications of the pool (a page that this guest offered has
  * arrived) are worth most and are served at once, as far as the CPU limit allows.
  */
 #include "dedup/scanner.h"
@@ -28,6 +28,7 @@
 #define BURST_US	 20000
 #define REST_MIN_US	 US_PER_MS
 #define REST_MAX_US	 (5 * US_PER_S)
+#define QUIET_PART	 64 /* of what was hashed: fewer changes are next to nothing */
 #define FOREVER_US	 (3600 * US_PER_S)
 #define BP_ONE		 10000
 #define MAP_COUNT	 65530 /* the kernel's default of vm.max_map_count */
@@ -51,7 +52,7 @@ struct scanner {
 	uint64_t next_page;
 	uint64_t pass_start_us; /* in the future: a rest */
 	uint64_t rest_us; /* after the last pass */
-	uint64_t changes; /* that had been seen when the pass began */
+	uint64_t changes, hashed; /* that had been seen when the pass began */
 	int64_t cpu_left; /* the bucket, in microseconds / BP_ONE; negative: overdrawn */
 	uint64_t cpu_filled_us; /* when it was filled last */
 };
@@ -113,11 +114,15 @@ static bool nap(struct scanner *s, uint64_t us, bool listen_to_pool)
 
 static void begin_pass(struct scanner *s, uint64_t now_us)
 {
-	if (s->scan->changes != s->changes)
+	uint64_t changed = s->scan->changes - s->changes,
+		 hashed = s->scan->stats.pages_hashed - s->hashed;
+
+	if (changed > hashed / QUIET_PART)
 		s->rest_us = 0;
 	else
 		s->rest_us = u64_min(u64_max(2 * s->rest_us, REST_MIN_US), REST_MAX_US);
 	s->changes = s->scan->changes;
+	s->hashed = s->scan->stats.pages_hashed;
 	s->pass_start_us = now_us + s->rest_us;
 	s->next_page = 0;
 	s->scan->stats.passes++;

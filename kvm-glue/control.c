@@ -24,9 +24,8 @@ enum {
 	EXIT_STATUS_FAILED = 2,
 };
 
-#define CPU_MAX_BP    10000 /* one core */
-#define SEND_TRIES    100
-#define SEND_RETRY_US (20 * US_PER_MS)
+#define CPU_MAX_BP	 10000 /* one core */
+#define SEND_PATIENCE_US (2 * US_PER_S)
 
 struct control {
 	struct vmm *vmm;
@@ -53,20 +52,14 @@ static void disconnect(struct control *c)
 }
 
 /*
- * A peer that does not read its answers loses the connection: it is told everything again when it comes back. Where the memory
- * cgroup is full there may be no memory for the message either: that passes.
+ * A peer that does not read its answers loses the connection: it is told everything again when it
+ * comes back.
  */
 static void reply(struct control *c, uint16_t type, uint32_t seq, const void *payload, size_t size)
 {
-	int r = 0;
-
-	for (unsigned i = 0; i < SEND_TRIES && c->connection_fd >= 0; i++) {
-		r = ipc_send(c->connection_fd, type, seq, payload, size, NULL, 0);
-		if (r != -ENOBUFS && r != -ENOMEM)
-			break;
-		clock_sleep_us(SEND_RETRY_US);
-	}
-	if (r < 0)
+	if (c->connection_fd >= 0 &&
+		ipc_send_patiently(c->connection_fd, type, seq, payload, size, NULL, 0,
+			SEND_PATIENCE_US) < 0)
 		disconnect(c);
 }
 

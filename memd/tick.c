@@ -263,10 +263,15 @@ static void keep_pool_attached(struct manager *m, struct guest *g)
 		guest_attach_pool(g);
 }
 
-/* At full speed while the guest waits for memory, or its pages for page-out. */
-static void set_scan_speed(struct manager *m, struct guest *g)
+/*
+ * At full speed while the guest waits for memory, or its pages for page-out: no longer than that,
+ * since whoever asked for the pass need not come back when it is over.
+ */
+static void set_scan_speed(struct manager *m, struct guest *g, uint64_t now_us)
 {
-	bool fast = g->paused_by_host || g->scan_wait_until_us != 0;
+	bool awaited = now_us < g->scan_wait_until_us &&
+		       g->sample.after.scan_passes == g->scan_wait_passes;
+	bool fast = g->paused_by_host || awaited;
 
 	if (fast == g->scan_fast)
 		return;
@@ -286,7 +291,7 @@ static void act(struct manager *m, struct guest *g, uint64_t now_us)
 	act_balloon(m, g, now_us);
 	if (g->state == GUEST_RUNNING || g->state == GUEST_PAUSED)
 		evict_act(m, g, now_us);
-	set_scan_speed(m, g);
+	set_scan_speed(m, g, now_us);
 	/*
 	 * v2: each guest is throttled at its own target; v1 has nothing but hard limits, so only
 	 * all together.

@@ -243,18 +243,20 @@ static void pause_or_resume(struct manager *m, bool over, bool room)
 
 /*
  * Who gives what has to go out: guests above their targets, by how much; else who waits; else who
- * has more than its floor; else all.
+ * has more than its floor; else all. Never more than is private: pages of the pool do not go out,
+ * and a guest that has nothing else would be asked for ever while all wait.
  */
 enum givers { GIVERS_OVER_TARGET, GIVERS_PAUSED, GIVERS_ABOVE_FLOOR, GIVERS_ALL, N_GIVERS };
 
 static uint64_t weight(const struct guest *g, enum givers givers)
 {
+	uint64_t private = g->ledger.private_bytes, resident = g->ledger.resident_bytes;
+
 	if (givers == GIVERS_OVER_TARGET)
-		return u64_sub_or_zero(g->ledger.resident_bytes, g->target_bytes);
+		return u64_min(private, u64_sub_or_zero(resident, g->target_bytes));
 	if (givers == GIVERS_ABOVE_FLOOR)
-		return u64_min(g->ledger.private_bytes,
-			u64_sub_or_zero(g->ledger.resident_bytes, g->min_bytes));
-	return givers == GIVERS_ALL || g->paused_by_host ? g->ledger.private_bytes : 0;
+		return u64_min(private, u64_sub_or_zero(resident, g->min_bytes));
+	return givers == GIVERS_ALL || g->paused_by_host ? private : 0;
 }
 
 static void page_out_excess(struct manager *m, uint64_t excess_bytes, enum reclaim_urgency urgency)

@@ -10,12 +10,15 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
+#include "memd/base/clock.h"
+
 /*
  * unix(7): a packet must fit in the *sender's* buffer, whose size the kernel doubles for its
  * bookkeeping. Four of the largest messages, so that a burst does not stop the sender at each one.
  */
 #define BUFFER_BYTES (4 * (int)(sizeof(struct ipc_header) + IPC_PAYLOAD_MAX))
 #define BACKLOG	     64
+#define RETRY_US     (5 * US_PER_MS)
 
 /*
  * The forced form passes net.core.wmem_max and needs CAP_NET_ADMIN; a sandboxed process takes what
@@ -261,6 +264,20 @@ int ipc_send(int fd, uint16_t type, uint32_t seq, const void *payload, size_t si
 	if (n < 0)
 		return errno == ECONNRESET ? -EPIPE : -errno;
 	return 0; /* a packet goes whole or not at all */
+}
+
+int ipc_send_patiently(int fd, uint16_t type, uint32_t seq, const void *payload, size_t size,
+	const int *fds, size_t n_fds, uint64_t patience_us)
+{
+	uint64_t end_us = clock_monotonic_us() + patience_us;
+	int r;
+
+	while ((r = ipc_send(fd, type, seq, payload, size, fds, n_fds)) == -ENOBUFS || r == -ENOMEM) {
+		if (clock_monotonic_us() >= end_us)
+			break;
+		clock_sleep_us(RETRY_US);
+	}
+	return r;
 }
 
 /*

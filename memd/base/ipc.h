@@ -65,6 +65,12 @@ int ipc_want_sender(int fd);
  */
 int ipc_send(int fd, uint16_t type, uint32_t seq, const void *payload, size_t size, const int *fds,
 	size_t n_fds);
+/*
+ * The same for a process whose memory cgroup may be full: then there is no memory for the message
+ * (-ENOBUFS, -ENOMEM), which passes. Waits for that, at most patience_us, never for the peer.
+ */
+int ipc_send_patiently(int fd, uint16_t type, uint32_t seq, const void *payload, size_t size,
+	const int *fds, size_t n_fds, uint64_t patience_us);
 #define IPC_CLOSED 1
 /*
  * Receives one message into *m (descriptors left from before are closed first). 0, IPC_CLOSED when

@@ -25,7 +25,8 @@
 #define RAM_MIB	  512
 #define WARM_S	  30
 #define MEASURE_S 12
-#define TURN_S	  (WARM_S + MEASURE_S + 5)
+/* Each guest counts from the end of its own fill, which under a limit may be seconds before the last one's. */
+#define TURN_S	  (WARM_S + MEASURE_S + 15)
 #define AFTER_S	  25
 #define STEP_S	  0.5
 #define BACK_PART 0.9

@@ -469,6 +469,41 @@ static void hints_take_less_than_sixteen_bytes_each_and_hardly_one_is_lost(void 
 	pool_hints_done(&h);
 }
 
+static void hints_of_a_range_are_forgotten_and_all_others_found(void **state)
+{
+	enum { N = 50000, FIRST = 10000, GONE = 20000 };
+	struct pool_hints h;
+	unsigned kept = 0;
+
+	pool_hints_init(&h);
+	pool_hints_limit(&h, N);
+	for (uint32_t i = 1; i <= N; i++)
+		pool_hints_offer(&h, i * UINT64_C(77), i);
+	pool_hints_forget(&h, FIRST, GONE);
+	for (uint32_t i = FIRST; i < FIRST + GONE; i++)
+		assert_int_equal(pool_hints_take(&h, i * UINT64_C(77)), POOL_FRAME_NONE);
+	for (uint32_t i = 1; i <= N; i++)
+		kept += pool_hints_take(&h, i * UINT64_C(77)) == i;
+	assert_true(kept > (N - GONE) / 1000 * 995);
+	pool_hints_done(&h);
+}
+
+/* Else each of its pages would be taken for one that two have, and moved into the pool. */
+static void a_member_that_comes_back_offers_its_pages_for_the_first_time(void **state)
+{
+	struct group *g = *state;
+	struct pool_member *again;
+
+	for (uint32_t i = 0; i < N_PAGES; i++)
+		assert_int_equal(lookup(g->pool, g->a, 100 + i, i), POOL_SLOT_NONE);
+	pool_member_detach(g->pool, g->a);
+	assert_int_equal(pool_member_new(g->pool, N_PAGES, &again), 0);
+	for (uint32_t i = 0; i < N_PAGES; i++)
+		assert_int_equal(lookup(g->pool, again, 100 + i, i), POOL_SLOT_NONE);
+	assert_int_equal(lookup(g->pool, g->b, 100, 0), POOL_SLOT_HINTED);
+	pool_member_free(g->pool, again);
+}
+
 /* Numbers of pages are given out anew when a member has gone: hints of it name nobody, or another. */
 static void pages_beyond_those_a_member_has_are_offered_in_vain(void **state)
 {
@@ -509,6 +544,8 @@ int main(void)
 		IN_GROUP(memory_that_a_member_makes_by_reading_holes_goes_again),
 		IN_GROUP(a_member_that_floods_costs_others_little),
 		IN_GROUP(a_member_that_lies_about_a_hash_gives_nobody_other_bytes),
+		IN_GROUP(a_member_that_comes_back_offers_its_pages_for_the_first_time),
+		cmocka_unit_test(hints_of_a_range_are_forgotten_and_all_others_found),
 		cmocka_unit_test(the_index_is_a_multimap),
 		cmocka_unit_test(hints_are_bounded_and_new_ones_push_out_others),
 		cmocka_unit_test(hints_take_less_than_sixteen_bytes_each_and_hardly_one_is_lost),
