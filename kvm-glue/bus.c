@@ -1,6 +1,13 @@
 /*
- * The I/O buses: two short lists of ranges, each under a lock of its own, so that a port I/O handler may move an MMIO
- * range. Never calls a handler with an access that leaves its range.
+ * The I/O buses: two short lists of ranges.
+ *
+ * DOC: the lock
+ * It protects the lists and where their ranges are, and is let go before a handler is called: it is a leaf. Handlers
+ * wait for devices, and devices for frozen guest memory; with the lock held meanwhile, whoever moves a range would wait
+ * for all of that, with whatever he holds himself (pci.c: the lock of the PCI bus). What is left of a range after its
+ * look-up, operations and device, never changes, and its device outlives the vCPUs.
+ *
+ * Must never: call a handler with an access that leaves its range.
  */
 #include "kvm-glue/bus.h"
 
@@ -25,9 +32,15 @@ struct bus_range {
 #define N_KINDS 2
 
 struct bus {
-	/* By kind. Held for reading while a handler runs, for writing while ranges change. */
-	pthread_rwlock_t locks[N_KINDS];
-	struct bus_range *ranges[N_KINDS];
+	pthread_rwlock_t lock;
+	struct bus_range *ranges[N_KINDS]; /* by kind */
+};
+
+/* What an access was found to be: valid without the lock. */
+struct target {
+	const struct bus_ops *ops; /* NULL: nobody's */
+	void *device;
+	uint64_t offset;
 };
 
 int bus_new(struct bus **ret)
@@ -36,8 +49,7 @@ int bus_new(struct bus **ret)
 
 	if (!b)
 		return -ENOMEM;
-	for (unsigned i = 0; i < N_KINDS; i++)
-		pthread_rwlock_init(&b->locks[i], NULL);
+	pthread_rwlock_init(&b->lock, NULL);
 	*ret = b;
 	return 0;
 }
@@ -55,12 +67,12 @@ void bus_free(struct bus *b)
 			free(r);
 			r = next;
 		}
-		pthread_rwlock_destroy(&b->locks[i]);
 	}
+	pthread_rwlock_destroy(&b->lock);
 	free(b);
 }
 
-/* Whether [base, base + size) is free of enabled ranges other than `except`; the kind's lock is held. */
+/* Whether [base, base + size) is free of enabled ranges other than `except`; lock held. */
 static bool is_free(const struct bus *b, enum bus_kind kind, uint64_t base, uint64_t size,
 	const struct bus_range *except)
 {
@@ -97,15 +109,15 @@ int bus_add(struct bus *b, enum bus_kind kind, uint64_t base, uint64_t size,
 		.device = device,
 		.name = name,
 	};
-	pthread_rwlock_wrlock(&b->locks[kind]);
+	pthread_rwlock_wrlock(&b->lock);
 	if (!is_free(b, kind, base, size, NULL)) {
-		pthread_rwlock_unlock(&b->locks[kind]);
+		pthread_rwlock_unlock(&b->lock);
 		free(r);
 		return -EEXIST;
 	}
 	r->next = b->ranges[kind];
 	b->ranges[kind] = r;
-	pthread_rwlock_unlock(&b->locks[kind]);
+	pthread_rwlock_unlock(&b->lock);
 	*ret = r;
 	return 0;
 }
@@ -114,7 +126,7 @@ int bus_move(struct bus *b, struct bus_range *r, uint64_t base, bool enabled)
 {
 	int result = 0;
 
-	pthread_rwlock_wrlock(&b->locks[r->kind]);
+	pthread_rwlock_wrlock(&b->lock);
 	r->enabled = false;
 	if (enabled && !is_range(base, r->size)) {
 		result = -EINVAL;
@@ -124,42 +136,39 @@ int bus_move(struct bus *b, struct bus_range *r, uint64_t base, bool enabled)
 		r->base = base;
 		r->enabled = enabled;
 	}
-	pthread_rwlock_unlock(&b->locks[r->kind]);
+	pthread_rwlock_unlock(&b->lock);
 	return result;
 }
 
-/* The enabled range that the access lies in entirely; the kind's lock is held. */
-static struct bus_range *find(
-	const struct bus *b, enum bus_kind kind, uint64_t address, unsigned size)
+/* The enabled range that the access lies in entirely. */
+static struct target find(struct bus *b, enum bus_kind kind, uint64_t address, unsigned size)
 {
-	for (struct bus_range *r = b->ranges[kind]; r; r = r->next)
+	struct target t = {0};
+
+	pthread_rwlock_rdlock(&b->lock);
+	for (const struct bus_range *r = b->ranges[kind]; r && !t.ops; r = r->next)
 		if (r->enabled && u64_range_within(address, size, r->base, r->size))
-			return r;
-	return NULL;
+			t = (struct target){r->ops, r->device, address - r->base};
+	pthread_rwlock_unlock(&b->lock);
+	return t;
 }
 
 bool bus_read(struct bus *b, enum bus_kind kind, uint64_t address, uint8_t *data, unsigned size)
 {
-	struct bus_range *r;
+	struct target t = find(b, kind, address, size);
 
-	pthread_rwlock_rdlock(&b->locks[kind]);
-	r = find(b, kind, address, size);
-	memset(data, r ? 0 : 0xff, size);
-	if (r)
-		r->ops->read(r->device, address - r->base, data, size);
-	pthread_rwlock_unlock(&b->locks[kind]);
-	return r;
+	memset(data, t.ops ? 0 : 0xff, size);
+	if (t.ops)
+		t.ops->read(t.device, t.offset, data, size);
+	return t.ops;
 }
 
 bool bus_write(
 	struct bus *b, enum bus_kind kind, uint64_t address, const uint8_t *data, unsigned size)
 {
-	struct bus_range *r;
+	struct target t = find(b, kind, address, size);
 
-	pthread_rwlock_rdlock(&b->locks[kind]);
-	r = find(b, kind, address, size);
-	if (r)
-		r->ops->write(r->device, address - r->base, data, size);
-	pthread_rwlock_unlock(&b->locks[kind]);
-	return r;
+	if (t.ops)
+		t.ops->write(t.device, t.offset, data, size);
+	return t.ops;
 }

@@ -38,8 +38,10 @@ static uint32_t slots(const struct pci_bus *b)
 	return mask;
 }
 
+/* First the bus, then the devices: pci.c, DOC. */
 void pci_bus_quiesce(struct pci_bus *b)
 {
+	pthread_mutex_lock(&b->lock);
 	for (unsigned i = 1; i < PCI_SLOTS; i++)
 		if (b->functions[i] && b->functions[i]->ops->quiesce)
 			b->functions[i]->ops->quiesce(b->functions[i]);
@@ -50,8 +52,10 @@ void pci_bus_resume(struct pci_bus *b)
 	for (unsigned i = 1; i < PCI_SLOTS; i++)
 		if (b->functions[i] && b->functions[i]->ops->resume)
 			b->functions[i]->ops->resume(b->functions[i]);
+	pthread_mutex_unlock(&b->lock);
 }
 
+/* Quiesced: the PCI bus's lock is held. */
 static int function_save(struct pci_function *f, struct snapshot_writer *w, struct error *e)
 {
 	struct saved_function saved = {.slot = f->slot};
@@ -75,12 +79,9 @@ static int function_save(struct pci_function *f, struct snapshot_writer *w, stru
 
 int pci_bus_save(struct pci_bus *b, struct snapshot_writer *w, struct error *e)
 {
-	struct saved_bus saved;
+	struct saved_bus saved = {.address = b->address, .slots = slots(b)};
 	int r = 0;
 
-	pthread_mutex_lock(&b->lock);
-	saved = (struct saved_bus){.address = b->address, .slots = slots(b)};
-	pthread_mutex_unlock(&b->lock);
 	snapshot_put(w, TAG_BUS, &saved, sizeof(saved));
 	for (unsigned i = 1; i < PCI_SLOTS && r == 0; i++)
 		if (b->functions[i])

@@ -1,8 +1,23 @@
 /*
  * The PCI bus: configuration mechanism 1, type 0 functions, one memory BAR each, MSI-X and INTA.
  *
+ * DOC: the order of locks
+ * Each is taken with none held but those above it; whoever holds several lets them go in any order.
+ *   1. `lock` of the PCI bus: configuration space and where BARs are. Taken by vCPUs in the port
+ *      handlers only, and by the thread that takes a snapshot, from quiesce to resume.
+ *   2. a virtio function's status_lock (virtio-pci.c)
+ *   3. a device's `turn` and run_lock (virtio-device.c), of several devices in the order of slots
+ *   4. locks of the device's own, then the virtio function's `lock` (virtio-pci.c)
+ *   5. a function's msix_lock
+ *   6. what the machine takes for interrupts and doorbells (vm-irq.c); the machine's bus (bus.c)
+ * 3 comes after 1 in two ways: a driver may write the status through the window in configuration
+ * space (4.1.4.9 of virtio), and a snapshot needs both to stand still. So nobody who has 3 may want
+ * 1: that is why quiesce takes 1 first and saving does not take it again, and why an MMIO handler,
+ * which takes 2 and 3, is called without any lock of the machine's bus: moving a BAR takes that
+ * with 1 held.
+ *
  * Must never: let a BAR decode outside of the host bridge's window, where the guest could lay it
- * over RAM or the interrupt controllers; take the bus's lock in an MMIO handler (pci.h says why).
+ * over RAM or the interrupt controllers; take the PCI bus's lock in an MMIO handler.
  */
 #include "kvm-glue/pci.h"
 

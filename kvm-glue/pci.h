@@ -3,10 +3,7 @@
  * Bus 3.0, 3.2.2.3.2), one memory BAR a function, a capability list, MSI-X (6.8.2) and, for drivers
  * without MSI-X, INTA on a line of the function's own. Knows nothing of virtio.
  *
- * Locks, in the order they are taken: the bus's own (configuration space, BAR placement), then a
- * function's MSI-X lock. BARs are moved (bus_move on MMIO) from within a port I/O handler, so the
- * machine's bus locks each kind of range by itself; and an MMIO handler never takes the PCI bus's
- * lock.
+ * pci.c says in which order locks are taken.
  */
 #pragma once
 
@@ -151,7 +148,8 @@ void pci_intx_set(struct pci_function *f, bool level);
 
 /*
  * All functions at once (pci-state.c). Quiesce, save as often as wanted, resume, by one thread that
- * is no vCPU's, while vCPUs stand still. save: -EOPNOTSUPP for a device that cannot be saved.
+ * is no vCPU's, while vCPUs stand still; one that did not would wait in between, at its next access
+ * to configuration space or reset of a device. save: -EOPNOTSUPP for a device that cannot be saved.
  * restore: -EINVAL, also for other devices than there are; *e says what.
  */
 void pci_bus_quiesce(struct pci_bus *b);

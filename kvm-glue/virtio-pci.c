@@ -5,9 +5,8 @@
  * status_lock serializes vCPUs that write the device status, so that a start and a reset never
  * interleave; run_lock (the device's) is taken within it. `lock` protects the registers and is held
  * for a few instructions only, by vCPUs, by the device thread when it interrupts and by the control
- * thread when it changes the configuration; MSI-X locks come after it. Order: status_lock,
- * run_lock, lock, the function's msix_lock. Interrupts are raised under `lock`, so that ISR, status
- * and line change together.
+ * thread when it changes the configuration. Interrupts are raised under `lock`, so that ISR, status
+ * and line change together. The place of these among all locks: pci.c.
  *
  * Must never: trust an offset or a size; take run_lock on behalf of the control thread.
  */

@@ -1,7 +1,7 @@
 /*
  * A machine without KVM for tests and fuzz targets of devices: RAM that remembers who discarded
- * what, buses, interrupts that count, and doorbells. It takes the place of dedup/guest-ram.c and
- * kvm-glue/bus.c at link time (tests/CMakeLists.txt), so it defines all of their functions that
+ * what, the real bus, interrupts that count, and doorbells. It takes the place of
+ * dedup/guest-ram.c at link time (tests/CMakeLists.txt), so it defines all of its functions that
  * devices use.
  */
 #pragma once
@@ -34,6 +34,7 @@ struct fake_msi {
 
 struct fake_machine {
 	struct machine machine;
+	struct fake_machine *next; /* in the list of all */
 	int fail_after; /* that many calls of msi_new and bus_add succeed, the next one fails; -1:
 			   none does */
 	bool no_doorbells; /* the machine has no ioeventfd */
@@ -48,6 +49,11 @@ struct fake_machine {
 		int eventfd;
 	} doorbells[64];
 	struct fake_msi msis[64];
+	unsigned n_ranges; /* ever on the bus */
+	struct {
+		struct bus_range *range;
+		bool enabled;
+	} ranges[64];
 	int lines[24];
 	unsigned stops;
 	int64_t busy_pages; /* marked and not done: a page counts each time */

@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 #include "fake-driver.h"
@@ -76,6 +77,11 @@ static int echo_woken(struct virtio_device *d)
 	return 0;
 }
 
+static int echo_save(struct virtio_device *d, struct snapshot_writer *w)
+{
+	return 0;
+}
+
 static const struct virtio_class echo_class = {
 	.name = "test-echo",
 	.id = 42,
@@ -90,6 +96,7 @@ static const struct virtio_class echo_class = {
 	.stopped = echo_stopped,
 	.serve = echo_serve,
 	.woken = echo_woken,
+	.save = echo_save,
 };
 
 static int setup(void **state)
@@ -349,20 +356,23 @@ static void a_bad_queue_needs_a_reset(void **state)
 static void a_reset_waits_for_the_chain_at_work(void **state)
 {
 	struct fake_buffer buffer = {FAKE_BUFFERS_GPA, 1, true};
+	unsigned before;
 
 	echo.slow = true;
 	fake_driver_start(&driver, VIRTIO_F_VERSION_1, QUEUES);
-	for (unsigned i = 0; i < 8; i++)
+	for (unsigned i = 0; i < 15; i++)
 		fake_add(&driver, 0, &buffer, 1);
 	fake_kick(&driver, 0);
 	while (!fake_has_used(&driver, 0))
 		clock_sleep_us(50);
+	before = echo.served;
 	fake_driver_reset(&driver);
 	memset(fake_ram(f, driver.queues[0].used_gpa, 64), 0xee, 64);
 	clock_sleep_us(30000);
 	for (unsigned i = 0; i < 64; i++) /* nobody writes the ring any more */
 		assert_int_equal(((uint8_t *)fake_ram(f, driver.queues[0].used_gpa, 64))[i], 0xee);
-	assert_in_range(echo.served, 1, 4); /* and was not put off by the chains behind it */
+	/* and was not put off by the chains behind it, but for one that may end as we come */
+	assert_in_range(echo.served - before, 0, 3);
 }
 
 static void device_configuration_is_bounded(void **state)
@@ -530,6 +540,69 @@ static void survives_resets_while_it_works(void **state)
 	assert_int_equal(fake_request(&driver, 0, &buffer, 1), 1);
 }
 
+#define MOVED_BY 0x10000
+
+static _Atomic bool quit;
+
+/* Status by way of MMIO, wherever the BAR is. */
+static void *reset_where_it_may_be(void *arg)
+{
+	while (!quit)
+		for (unsigned i = 0; i < 2; i++)
+			fake_mmio_write(f, driver.common + i * MOVED_BY + 0x14, 1, i);
+	return NULL;
+}
+
+/* The BAR there and back, and status by way of the window, which is in configuration space. */
+static void *move_the_bar(void *arg)
+{
+	unsigned at = find_capability(5);
+
+	fake_config_write(f, SLOT, at + 8, 4, (uint32_t)VIRTIO_PCI_COMMON_OFFSET + 0x14);
+	fake_config_write(f, SLOT, at + 12, 4, 1);
+	for (unsigned i = 0; !quit; i++) {
+		fake_config_write(f, SLOT, 0x10, 4, (uint32_t)(driver.bar + i % 2 * MOVED_BY));
+		fake_config_write(f, SLOT, at + 16, 4, i % 2);
+	}
+	return NULL;
+}
+
+static void *notify_all_the_time(void *arg)
+{
+	while (!quit)
+		fake_kick(&driver, 0);
+	return NULL;
+}
+
+/*
+ * vCPUs stand still while a snapshot is taken, so what they hold cannot matter; that no circle of
+ * locks is left does not hang on it. The thread sanitizer sees circles that did not close, too.
+ */
+static void a_moving_bar_and_resets_never_lock_a_snapshot_out(void **state)
+{
+	void *(*const mains[])(void *) = {reset_where_it_may_be, move_the_bar, notify_all_the_time};
+	pthread_t threads[ARRAY_SIZE(mains)];
+
+	quit = false;
+	alarm(60); /* of a deadlock there is nothing to wait for */
+	for (unsigned i = 0; i < ARRAY_SIZE(mains); i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, mains[i], NULL), 0);
+	for (unsigned i = 0; i < 300; i++) {
+		struct snapshot_writer w;
+
+		snapshot_writer_init(&w);
+		pci_bus_quiesce(bus);
+		assert_int_equal(pci_bus_save(bus, &w, NULL), 0);
+		pci_bus_resume(bus);
+		assert_int_equal(snapshot_finish(&w), 0);
+		snapshot_writer_done(&w);
+	}
+	quit = true;
+	for (unsigned i = 0; i < ARRAY_SIZE(mains); i++)
+		pthread_join(threads[i], NULL);
+	alarm(0);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -560,6 +633,7 @@ int main(void)
 		T(the_configuration_window_refuses_nonsense),
 		T(event_index_keeps_interrupts_back),
 		T(survives_resets_while_it_works),
+		T(a_moving_bar_and_resets_never_lock_a_snapshot_out),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
