@@ -7,11 +7,9 @@
 
 #include "kvm-glue/pci.h"
 #include "kvm-glue/virtio-pci.h"
-#include "memd/base/clock.h"
+#include "wait-until.h"
 
 enum {
-	WAIT_US = 2000000,
-	NAP_US = 50,
 	RING_SPACE = 0x8000, /* for the rings of one queue */
 };
 
@@ -209,11 +207,8 @@ bool fake_wait_used(struct fake_driver *d, unsigned q, uint32_t *ret_id, uint32_
 	struct fake_queue *queue = &d->queues[q];
 	const uint16_t *used = used_ring(d, q);
 
-	for (unsigned waited = 0; !fake_has_used(d, q); waited += NAP_US) {
-		if (waited >= WAIT_US)
-			return false;
-		clock_sleep_us(NAP_US);
-	}
+	if (!COMES_TRUE(fake_has_used(d, q)))
+		return false;
 	if (ret_id)
 		memcpy(ret_id, &used[2 + 4 * (queue->seen_used % queue->size)], 4);
 	if (ret_bytes)
@@ -224,12 +219,7 @@ bool fake_wait_used(struct fake_driver *d, unsigned q, uint32_t *ret_id, uint32_
 
 bool fake_wait_status(struct fake_driver *d, uint8_t bits)
 {
-	for (unsigned waited = 0; (fake_driver_status(d) & bits) != bits; waited += NAP_US) {
-		if (waited >= WAIT_US)
-			return false;
-		clock_sleep_us(NAP_US);
-	}
-	return true;
+	return COMES_TRUE((fake_driver_status(d) & bits) == bits);
 }
 
 uint32_t fake_request(

@@ -68,11 +68,11 @@ void fake_publish(struct fake_driver *d, unsigned q, uint16_t head);
 /* Makes a chain of buffers available; returns its head. */
 uint16_t fake_add(struct fake_driver *d, unsigned q, const struct fake_buffer *buffers, unsigned n);
 void fake_kick(struct fake_driver *d, unsigned q);
-/* Waits up to two seconds for the next used entry; false when none came. */
+/* Waits for the next used entry; false when none ever came. */
 bool fake_wait_used(struct fake_driver *d, unsigned q, uint32_t *ret_id, uint32_t *ret_bytes);
 /* A used entry is there now. */
 bool fake_has_used(struct fake_driver *d, unsigned q);
-/* Waits up to two seconds for status bits to be set. */
+/* Waits for status bits to be set; false when they never were. */
 bool fake_wait_status(struct fake_driver *d, uint8_t bits);
 /*
  * fake_add, fake_kick and fake_wait_used of one chain; fails the test when it does not come back.

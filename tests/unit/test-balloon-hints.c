@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "fake-driver.h"
+#include "wait-until.h"
 #include "kvm-glue/virtio-balloon.h"
 #include "kvm-glue/virtio-device.h"
 #include "kvm-glue/virtio-pci.h"
@@ -27,7 +28,6 @@ enum {
 	STOP = 0,
 	DONE = 1,
 
-	WAIT_US = 20000000,
 };
 #define NO_POISON (UINT64_MAX & ~(uint64_t)F_PAGE_POISON)
 #define BLOCK_GPA UINT64_C(0x400000)
@@ -70,15 +70,6 @@ static uint32_t command(void)
 	return (uint32_t)fake_mmio_read(f, driver.device + CONFIG_COMMAND, 4);
 }
 
-#define wait_for(condition)                                                                        \
-	do {                                                                                       \
-		uint64_t end_us = clock_monotonic_us() + WAIT_US;                                  \
-                                                                                                   \
-		while (!(condition) && clock_monotonic_us() < end_us)                              \
-			clock_sleep_us(200);                                                       \
-		assert_true(condition);                                                            \
-	} while (0)
-
 static void send_command(uint32_t id)
 {
 	struct fake_buffer buffer = {FAKE_BUFFERS_GPA, 4, false};
@@ -100,7 +91,7 @@ static uint32_t ask(void)
 	uint32_t id;
 
 	assert_int_equal(virtio_balloon_request_hints(balloon), 0);
-	wait_for(command() >= 2);
+	WAIT_UNTIL(command() >= 2);
 	id = command();
 	send_command(id);
 	fake_discards_clear(f);
@@ -121,8 +112,8 @@ static void asks_with_an_identifier_and_an_interrupt(void **state)
 	assert_int_equal(command(), STOP);
 	fake_vector_take(&driver, 0);
 	assert_int_equal(virtio_balloon_request_hints(balloon), 0);
-	wait_for(command() >= 2);
-	wait_for(interrupts += fake_vector_take(&driver, 0));
+	WAIT_UNTIL(command() >= 2);
+	WAIT_UNTIL(interrupts += fake_vector_take(&driver, 0));
 	assert_int_equal(interrupts, 1);
 	assert_true(atomic_load(&f->log_on)); /* before the guest could know */
 }
@@ -143,7 +134,7 @@ static void does_not_ask_without_the_log(void **state)
 	assert_int_equal(command(), STOP);
 	f->no_log = false;
 	assert_int_equal(virtio_balloon_request_hints(balloon), 0);
-	wait_for(command() >= 2);
+	WAIT_UNTIL(command() >= 2);
 }
 
 static void drops_whole_pages_of_hinted_blocks(void **state)
@@ -207,7 +198,7 @@ static void ignores_hints_before_the_identifier(void **state)
 	fake_driver_start(&driver, NO_POISON, N_QUEUES);
 	hint(BLOCK_GPA, 4096);
 	assert_int_equal(virtio_balloon_request_hints(balloon), 0);
-	wait_for(command() >= 2);
+	WAIT_UNTIL(command() >= 2);
 	hint(BLOCK_GPA, 4096);
 	assert_int_equal(fake_discards(f, NULL, 0), 0);
 }
@@ -219,7 +210,7 @@ static void uses_a_new_identifier_each_time(void **state)
 	assert_int_equal(virtio_balloon_request_hints(balloon), 0); /* under way: nothing new */
 	send_command(STOP);
 	assert_int_equal(virtio_balloon_request_hints(balloon), 0);
-	wait_for(command() >= 2);
+	WAIT_UNTIL(command() >= 2);
 	second = command();
 	assert_int_not_equal(first, second);
 	assert_int_equal(stats().runs, 1);
@@ -240,13 +231,13 @@ static void takes_many_blocks_in_order_with_the_stop(void **state)
 	assert_true(fake_wait_used(&driver, HINTS, &id, &id));
 	assert_true(fake_wait_used(&driver, HINTS, &id, &id));
 	assert_int_equal(stats().dropped_pages, ARRAY_SIZE(buffers));
-	wait_for(command() == DONE);
+	WAIT_UNTIL(command() == DONE);
 }
 
 static void ends_a_run_that_takes_too_long(void **state)
 {
 	begin(NO_POISON);
-	wait_for(command() == DONE); /* after 5 s */
+	WAIT_UNTIL(command() == DONE); /* after 5 s */
 	assert_false(atomic_load(&f->log_on));
 	assert_int_equal(stats().runs_cut, 1);
 	hint(BLOCK_GPA, 4096);

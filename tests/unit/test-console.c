@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "fake-driver.h"
+#include "wait-until.h"
 #include "kvm-glue/console.h"
 #include "kvm-glue/serial.h"
 #include "kvm-glue/virtio-console.h"
@@ -17,8 +18,6 @@
 #include "memd/base/fd.h"
 
 enum {
-	WAIT_US = 10000000,
-	NAP_US = 200,
 	COM1 = 0x3f8,
 	COM1_GSI = 4,
 };
@@ -32,14 +31,6 @@ static void ready(void *context)
 {
 	atomic_fetch_add((_Atomic unsigned *)context, 1);
 }
-
-#define WAIT_UNTIL(condition)                                                                      \
-	do {                                                                                       \
-		uint64_t end_us_ = clock_monotonic_us() + WAIT_US;                                 \
-		while (!(condition) && clock_monotonic_us() < end_us_)                             \
-			clock_sleep_us(NAP_US);                                                    \
-		assert_true(condition);                                                            \
-	} while (0)
 
 static int setup(void **state)
 {

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "fake-driver.h"
+#include "wait-until.h"
 #include "kvm-glue/virtio-balloon.h"
 #include "kvm-glue/virtio-device.h"
 #include "kvm-glue/virtio-pci.h"
@@ -376,12 +377,7 @@ static void put_stat(unsigned i, uint16_t tag, uint64_t value)
 /* Waits until the device has read statistics with that much free. */
 static bool wait_free(uint64_t bytes)
 {
-	for (unsigned i = 0; i < 20000; i++) {
-		if (stats().claims.free_bytes == bytes)
-			return true;
-		clock_sleep_us(50);
-	}
-	return false;
+	return COMES_TRUE(stats().claims.free_bytes == bytes);
 }
 
 static void reads_statistics_in_any_order_and_skips_unknown_ones(void **state)

@@ -2,6 +2,7 @@
  * virtio-console with two ports: output, control messages, the agent's channel and its flow
  * control.
  */
+#include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -10,6 +11,7 @@
 #include <cmocka.h>
 
 #include "fake-driver.h"
+#include "wait-until.h"
 #include "kvm-glue/virtio-console.h"
 #include "kvm-glue/virtio-device.h"
 #include "kvm-glue/virtio-pci.h"
@@ -25,6 +27,10 @@ enum {
 	AGENT_RX = 4,
 	AGENT_TX = 5,
 	N_QUEUES = 6,
+
+	/* many times what a socket takes */
+	FULL_BYTES = 0x8000,
+	FULL_CHAINS = 32,
 
 	DEVICE_READY = 0,
 	DEVICE_ADD = 1,
@@ -46,6 +52,7 @@ static struct pci_bus *bus;
 static struct virtio_console *console;
 static struct fake_driver driver;
 static int agent; /* the peer's end */
+static int device_end; /* the other, the console's own */
 static char output[65536];
 static _Atomic size_t output_bytes;
 
@@ -57,11 +64,15 @@ static void take_output(void *context, const uint8_t *data, size_t bytes)
 
 static int new_agent(void)
 {
+	const int room_bytes = FULL_BYTES;
 	int fds[2];
 
 	assert_int_equal(
 		socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
+	assert_int_equal(
+		setsockopt(fds[1], SOL_SOCKET, SO_SNDBUF, &room_bytes, sizeof(room_bytes)), 0);
 	agent = fds[0];
+	device_end = fds[1];
 	return fds[1];
 }
 
@@ -314,25 +325,25 @@ static void does_not_spin_while_the_guest_has_no_buffer(void **state)
 }
 
 /*
- * Sends until the device holds a chain back: the socket is full. Returns chains that are
- * outstanding.
+ * Makes more chains available than the socket takes, whose peer does not read. Returns when it is
+ * full, with the bytes that were sent; FULL_CHAINS are outstanding or used.
  */
-static unsigned fill_socket(uint64_t *ret_sent)
+static uint64_t fill_socket(void)
 {
-	struct fake_buffer buffer = {FAKE_BUFFERS_GPA, 0x8000, false};
+	struct fake_buffer buffer = {FAKE_BUFFERS_GPA + 0x40000, FULL_BYTES, false};
+	struct pollfd p = {.fd = device_end, .events = POLLOUT};
 
-	*ret_sent = 0;
-	for (unsigned i = 0; i < 1000; i++) {
+	for (unsigned i = 0; i < FULL_CHAINS; i++)
 		fake_add(&driver, AGENT_TX, &buffer, 1);
-		fake_kick(&driver, AGENT_TX);
-		*ret_sent += buffer.bytes;
-		for (unsigned n = 0; n < 200 && !fake_has_used(&driver, AGENT_TX); n++)
-			clock_sleep_us(100);
-		if (!fake_has_used(&driver, AGENT_TX))
-			return 1;
-		fake_wait_used(&driver, AGENT_TX, NULL, NULL);
-	}
-	return 0;
+	fake_kick(&driver, AGENT_TX);
+	WAIT_UNTIL(poll(&p, 1, 0) == 0);
+	return FULL_CHAINS * FULL_BYTES;
+}
+
+static void take_full_chains(void)
+{
+	for (unsigned i = 0; i < FULL_CHAINS; i++)
+		assert_true(fake_wait_used(&driver, AGENT_TX, NULL, NULL));
 }
 
 /* Reads what is there from the peer's end. */
@@ -351,24 +362,19 @@ static void a_peer_that_does_not_read_holds_the_guest_back(void **state)
 	uint64_t sent, got = 0;
 
 	start_ports(true);
-	assert_int_equal(fill_socket(&sent), 1);
+	sent = fill_socket();
 	assert_true(stats().agent_tx_bytes < sent);
 	send_bytes(CONSOLE_TX, "meanwhile", 9); /* the other port goes on */
-	for (unsigned i = 0; i < 2000 && got < sent; i++) {
-		got += read_all();
-		clock_sleep_us(100);
-	}
+	WAIT_UNTIL((got += read_all()) >= sent);
 	assert_int_equal(got, sent);
-	assert_true(fake_wait_used(&driver, AGENT_TX, NULL, NULL));
+	take_full_chains();
 	assert_int_equal(stats().dropped_bytes, 0);
 }
 
 static void a_reset_lets_the_held_chain_go(void **state)
 {
-	uint64_t sent;
-
 	start_ports(true);
-	assert_int_equal(fill_socket(&sent), 1);
+	fill_socket();
 	fake_driver_reset(&driver);
 	read_all();
 	clock_sleep_us(2000);
@@ -394,9 +400,9 @@ static void tells_the_guest_that_the_peer_went(void **state)
 	uint64_t sent;
 
 	start_ports(true);
-	fill_socket(&sent);
+	sent = fill_socket();
 	close(TAKE_FD(agent));
-	assert_true(fake_wait_used(&driver, AGENT_TX, NULL, NULL)); /* the held chain comes back */
+	take_full_chains(); /* what was held comes back */
 	assert_told(1, PORT_OPEN, 0);
 	assert_int_equal(stats().dropped_bytes + stats().agent_tx_bytes, sent);
 }

@@ -336,11 +336,11 @@ static void guest_that_sends_beyond_its_credit_is_cut_off(void **state)
 	/* nobody reads: the socket takes some, 64 KiB are kept, more is too much */
 	for (unsigned i = 0; i < 100 && op != VSOCK_OP_RST; i++) {
 		guest_sends(header(VSOCK_OP_RW, GUEST_PORT, 5000), block, sizeof(block));
-		clock_sleep_us(1000);
-		while (fake_has_used(&driver, RX))
+		while (op != VSOCK_OP_RST && fake_has_used(&driver, RX))
 			op = guest_gets().op;
 	}
-	assert_int_equal(op, VSOCK_OP_RST);
+	while (op != VSOCK_OP_RST) /* the relay may be behind */
+		op = guest_gets().op;
 }
 
 static void ends_are_told_both_ways(void **state)
