@@ -1,12 +1,12 @@
 # Debian packages of what was built: cpack --config build/release/CPackConfig.cmake -B DIRECTORY
-# Two binary packages: memd, and memd-dev for those who write policies.
+# Binary packages: memd; memd-dev for those who write policies; memd-guest-agent for Linux guests.
 set(CPACK_GENERATOR DEB)
 set(CPACK_PACKAGE_CONTACT "The memd developers <memd@example.org>")
 set(CPACK_PACKAGE_VERSION ${PROJECT_VERSION})
 set(CPACK_SET_DESTDIR ON)
 set(CPACK_INSTALL_PREFIX /usr)
 set(CPACK_STRIP_FILES ON)
-set(CPACK_COMPONENTS_ALL memd memd-dev)
+set(CPACK_COMPONENTS_ALL memd memd-dev memd-guest-agent)
 set(CPACK_DEB_COMPONENT_INSTALL ON)
 set(CPACK_COMPONENTS_GROUPING ONE_PER_GROUP)
 set(CPACK_DEBIAN_ENABLE_COMPONENT_DEPENDS OFF)
@@ -38,8 +38,22 @@ set(CPACK_COMPONENT_MEMD-DEV_DESCRIPTION "Header for policies of memd.
 The C interface of memd's policies, which decide how much memory each guest
 gets and may be loaded into memd as shared objects.")
 
+set(CPACK_DEBIAN_MEMD-GUEST-AGENT_PACKAGE_NAME memd-guest-agent)
+set(CPACK_DEBIAN_MEMD-GUEST-AGENT_PACKAGE_SECTION admin)
+set(CPACK_DEBIAN_MEMD-GUEST-AGENT_PACKAGE_DEPENDS "init-system-helpers (>= 1.54)")
+set(CPACK_DEBIAN_MEMD-GUEST-AGENT_PACKAGE_ENHANCES "memd")
+set(CPACK_COMPONENT_MEMD-GUEST-AGENT_DESCRIPTION "agent of memd for Linux guests.
+balloon-agent tells a host with memd how much memory this guest can spare and
+needs, makes room when the host is short, and asks for memory before the
+kernel has to kill something. One small program without dependencies, for
+guests of memd and of QEMU.")
+set(CPACK_DEBIAN_MEMD-GUEST-AGENT_PACKAGE_CONTROL_EXTRA
+	${CMAKE_CURRENT_SOURCE_DIR}/deb/agent/postinst ${CMAKE_CURRENT_SOURCE_DIR}/deb/agent/prerm
+	${CMAKE_CURRENT_SOURCE_DIR}/deb/agent/postrm)
+set(CPACK_DEBIAN_MEMD-GUEST-AGENT_PACKAGE_CONTROL_STRICT_PERMISSION ON)
+
 # What Debian wants in each package's directory.
-foreach(package memd memd-dev)
+foreach(package memd memd-dev memd-guest-agent)
 	add_custom_command(OUTPUT ${package}.changelog.gz VERBATIM DEPENDS deb/changelog
 		COMMAND sed "s/^PACKAGE /${package} /" ${CMAKE_CURRENT_SOURCE_DIR}/deb/changelog > ${package}.changelog
 		COMMAND gzip -9nf ${package}.changelog)

@@ -38,7 +38,7 @@ inside() {
 
 packages_build() {
 	cpack --config "$build/CPackConfig.cmake" -B "$work/debs" >"$work/cpack.log" 2>&1 || { cat "$work/cpack.log"; return 1; }
-	ls "$work"/debs/memd_*.deb "$work"/debs/memd-dev_*.deb
+	ls "$work"/debs/memd_*.deb "$work"/debs/memd-dev_*.deb "$work"/debs/memd-guest-agent_*.deb
 }
 
 # Nothing at all to say, warnings included.
@@ -90,9 +90,16 @@ service_is_active() {
 
 unit_is_verified() {
 	local said
-	said=$(inside systemd-analyze verify memd.service memd-zram.service 2>&1 | grep -v "man " || true)
+	said=$(inside systemd-analyze verify memd.service memd-zram.service balloon-agent.service 2>&1 | grep -v "man " || true)
 	echo "$said"
 	[ -z "$said" ]
+}
+
+# In guests it is the only package; here there is no port, so it does not start, and says what it would report.
+agent_installs_by_itself() {
+	inside sh -c 'dpkg --install /root/memd-guest-agent_*.deb' || return 1
+	! inside systemctl is-active balloon-agent.service &&
+		[ "$(inside balloon-agent --show | grep -c '_bytes=')" -gt 10 ]
 }
 
 # "OK", as systemd calls it. 0.8 of it are the namespaces, mounts and changes of user with which memd-vmm and memd-policy
@@ -163,9 +170,9 @@ upgrade_costs_no_guest() {
 
 purge_leaves_nothing() {
 	local left
-	inside dpkg --purge memd memd-dev || return 1
+	inside dpkg --purge memd memd-dev memd-guest-agent || return 1
 	left=$(find "$root" -xdev \( -path "$root/root" -o -path "$root/proc" -o -path "$root/var/lib/dpkg" -o -path "$root/var/log" \) \
-		-prune -o -name '*memd*' -print; inside pgrep -a memd || true)
+		-prune -o \( -name '*memd*' -o -name '*balloon-agent*' \) -print; inside pgrep -a memd || true)
 	echo "$left"
 	[ -z "$left" ]
 }
@@ -175,6 +182,7 @@ claim lintian_is_silent lintian_is_silent
 claim fresh_root_is_made root_is_made
 claim systemd_boots_in_it systemd_boots
 claim packages_install_and_the_service_runs packages_install
+claim agent_installs_by_itself agent_installs_by_itself
 claim units_are_verified unit_is_verified
 claim exposure_is_low exposure_is_low
 claim a_guest_starts_under_all_restrictions guest_starts_under_the_restrictions

@@ -1,0 +1,40 @@
+/* See names.h. */
+#include "balloon-agent/names.h"
+
+#include <stddef.h>
+
+const struct agent_name agent_names[] = {
+	{AGENT_TOTAL, "total_bytes", "memory", AGENT_UNIT_BYTES},
+	{AGENT_AVAILABLE, "available_bytes", "available", AGENT_UNIT_BYTES},
+	{AGENT_FREE, "free_bytes", "free", AGENT_UNIT_BYTES},
+	{AGENT_FLOOR, "floor_bytes", "needs at least", AGENT_UNIT_BYTES},
+	{AGENT_CACHE, "cache_bytes", "file cache", AGENT_UNIT_BYTES},
+	{AGENT_DIRTY, "dirty_bytes", "of it to be written", AGENT_UNIT_BYTES},
+	{AGENT_RECLAIMABLE, "reclaimable_bytes", "kernel, reclaimable", AGENT_UNIT_BYTES},
+	{AGENT_ACTIVE, "active_bytes", "used lately", AGENT_UNIT_BYTES},
+	{AGENT_INACTIVE, "inactive_bytes", "not used lately", AGENT_UNIT_BYTES},
+	{AGENT_UNEVICTABLE, "unevictable_bytes", "unevictable", AGENT_UNIT_BYTES},
+	{AGENT_HUGE, "huge_bytes", "huge pages", AGENT_UNIT_BYTES},
+	{AGENT_HUGETLB, "hugetlb_bytes", "huge pages, reserved", AGENT_UNIT_BYTES},
+	{AGENT_SWAP_TOTAL, "swap_bytes", "swap", AGENT_UNIT_BYTES},
+	{AGENT_SWAP_FREE, "swap_free_bytes", "swap, free", AGENT_UNIT_BYTES},
+	{AGENT_WATERMARK_MIN, "watermark_min_bytes", "watermark min", AGENT_UNIT_BYTES},
+	{AGENT_WATERMARK_LOW, "watermark_low_bytes", "watermark low", AGENT_UNIT_BYTES},
+	{AGENT_WATERMARK_HIGH, "watermark_high_bytes", "watermark high", AGENT_UNIT_BYTES},
+	{AGENT_PRESSURE_SOME_BP, "pressure_some_bp", "some tasks wait", AGENT_UNIT_BP},
+	{AGENT_PRESSURE_FULL_BP, "pressure_full_bp", "all tasks wait", AGENT_UNIT_BP},
+	{AGENT_PRESSURE_SOME_US, "pressure_some_usec", "some waited", AGENT_UNIT_US},
+	{AGENT_PRESSURE_FULL_US, "pressure_full_usec", "all waited", AGENT_UNIT_US},
+	{AGENT_FAULTS, "faults", "faults", AGENT_UNIT_COUNT},
+	{AGENT_MAJOR_FAULTS, "major_faults", "major faults", AGENT_UNIT_COUNT},
+	{AGENT_REFAULTS_ANON, "refaults_anon", "refaults, anonymous", AGENT_UNIT_COUNT},
+	{AGENT_REFAULTS_FILE, "refaults_file", "refaults, files", AGENT_UNIT_COUNT},
+	{AGENT_ACTIVATIONS, "activations", "of the working set", AGENT_UNIT_COUNT},
+	{AGENT_SWAP_IN_PAGES, "swap_in_pages", "pages swapped in", AGENT_UNIT_COUNT},
+	{AGENT_SWAP_OUT_PAGES, "swap_out_pages", "pages swapped out", AGENT_UNIT_COUNT},
+	{AGENT_ALLOCATION_STALLS, "allocation_stalls", "allocations that waited", AGENT_UNIT_COUNT},
+	{AGENT_OOM_KILLS, "oom_kills", "OOM kills", AGENT_UNIT_COUNT},
+	{AGENT_OWN_BYTES, "agent_bytes", "the agent's memory", AGENT_UNIT_BYTES},
+	{AGENT_OWN_CPU_US, "agent_cpu_usec", "the agent's CPU time", AGENT_UNIT_US},
+	{0, NULL, NULL, AGENT_UNIT_COUNT},
+};
