@@ -78,6 +78,14 @@ enum config_ladder {
 	CONFIG_LADDER_FIXED, /* sharing, balloon, paging */
 };
 
+/* Which domains of libvirt are managed. */
+enum config_libvirt {
+	CONFIG_LIBVIRT_OPT_IN, /* those whose settings say Manage=yes */
+	CONFIG_LIBVIRT_ALL, /* but for those whose settings say Manage=no */
+	CONFIG_LIBVIRT_NO, /* and no libvirt is asked */
+};
+#define CONFIG_LIBVIRT_URI "qemu:///system"
+
 struct host_config {
 	/* [Host] */
 	struct config_size budget; /* of MemTotal */
@@ -105,6 +113,9 @@ struct host_config {
 	uint32_t sample_max_stall_bp; /* of a guest's time */
 	uint32_t sample_max_cpu_bp; /* of one core, for each guest */
 	enum config_ladder ladder;
+	/* [Libvirt] */
+	enum config_libvirt manage_libvirt;
+	char *libvirt_uris; /* one a line; NULL: CONFIG_LIBVIRT_URI */
 	/* [Metrics] */
 	bool metrics_socket; /* RUNTIME/metrics.sock */
 	uint32_t metrics_http_port; /* on 127.0.0.1; 0: none */
@@ -180,6 +191,33 @@ int guest_config_check(const struct guest_config *c, struct error *e);
 /* Floor and ceiling in bytes, percentages resolved. */
 uint64_t guest_config_min_bytes(const struct guest_config *c);
 uint64_t guest_config_max_bytes(const struct guest_config *c);
+
+/* What memd is told of a domain of libvirt: in its metadata, and in guests.d/NAME.domain. */
+struct domain_config {
+	enum {
+		DOMAIN_MANAGE_DEFAULT, /* as ManageLibvirt= has it */
+		DOMAIN_MANAGE_YES,
+		DOMAIN_MANAGE_NO,
+	} manage;
+	struct config_size memory_min, memory_max; /* of the domain's memory */
+	uint32_t shares;
+	uint32_t balloon_max_bp;
+};
+
+void domain_config_init(struct domain_config *ret);
+/* One setting, as guest_config_set. -EINVAL, -ERANGE; the configuration is unchanged then. */
+int domain_config_set(struct domain_config *c, const char *key, const char *value, struct error *e);
+/*
+ * The file's [Domain] section over what is there. -ENOENT when there is no such file, -EINVAL,
+ * -ERANGE, any errno of reading; *c is unchanged then.
+ */
+int domain_config_load(const char *path, struct domain_config *c, struct error *e);
+/*
+ * A guest's configuration from it: floor and ceiling within [guarantee_bytes, limit_bytes], which
+ * are 0 for none. *ret is the caller's to end. -ENOMEM.
+ */
+int domain_config_guest(const struct domain_config *c, uint64_t memory_bytes, uint32_t n_vcpus,
+	uint64_t guarantee_bytes, uint64_t limit_bytes, struct guest_config *ret);
 
 /*
  * [A-Za-z0-9][A-Za-z0-9_.-]{0,62}: it becomes a file name and a bus path. When false, *e says why.

@@ -21,6 +21,8 @@ static const char *const cgroup_words[] = {"auto", "off", NULL};
 static const char *const ladder_words[] = {"measured", "fixed", NULL};
 static const char *const share_words[] = {"off", "zero-only", "share", NULL};
 
+static const char *const libvirt_words[] = {"opt-in", "all", "no", NULL};
+
 static const char *const working_set_words[] = {
 	"auto", "page-out", "idle-bits", "balloon", "off", NULL};
 
@@ -68,6 +70,10 @@ static const struct schema_key host_keys[] = {
 	KEY("Reclaim", "SampleMaxCpu", SCHEMA_PERCENT, sample_max_cpu_bp, "0.5%",
 		.min = 1, .max = 1000),
 	KEY("Reclaim", "Ladder", SCHEMA_WORD, ladder, "measured", .words = ladder_words),
+	KEY("Libvirt", "ManageLibvirt", SCHEMA_WORD, manage_libvirt, "opt-in",
+		.words = libvirt_words),
+	KEY("Libvirt", "LibvirtUri", SCHEMA_LINES, libvirt_uris, NULL,
+		.min = 1, .max = PATH_BYTES_MAX),
 	KEY("Metrics", "Socket", SCHEMA_BOOL, metrics_socket, "yes"),
 	KEY("Metrics", "HttpPort", SCHEMA_U32, metrics_http_port, "0",
 		.min = 0, .max = UINT16_MAX),
@@ -233,6 +239,31 @@ static int apply_drop_ins(const char *path, struct host_config *c, struct error 
 	return r;
 }
 
+/*
+ * memd looks at the processes of the guests, so they are on this host: no transport, no host name.
+ * Others than QEMU have no guest memory to find; test: is for trying.
+ */
+static int check_libvirt_uris(const struct host_config *c, struct error *e)
+{
+	static const char *const schemes[] = {"qemu:///", "test:///"};
+	const char *uri = c->libvirt_uris;
+
+	while (uri && uri[0]) {
+		size_t n = strcspn(uri, "\n");
+		bool known = false;
+
+		for (size_t i = 0; i < ARRAY_SIZE(schemes); i++)
+			known |= strncmp(uri, schemes[i], strlen(schemes[i])) == 0;
+		if (!known)
+			return error_set(e, -EINVAL,
+				"LibvirtUri=%.*s: memd manages QEMU on this host only, as in "
+				"LibvirtUri=" CONFIG_LIBVIRT_URI,
+				(int)(n < 64 ? n : 64), uri);
+		uri += n + (uri[n] == '\n');
+	}
+	return 0;
+}
+
 /* What the schema cannot tell. */
 static int check(const struct host_config *c, struct error *e)
 {
@@ -241,7 +272,7 @@ static int check(const struct host_config *c, struct error *e)
 	if (!policy_name_valid(c->policy))
 		return error_set(e, -EINVAL, "Policy=%s: the name of a policy has a-z, 0-9 and '-'",
 			c->policy);
-	return 0;
+	return check_libvirt_uris(c, e);
 }
 
 /* The drop-ins of a file that is there or not; then checks and hands over. */

@@ -53,6 +53,9 @@ struct guest_figures {
 	uint32_t cpu_load_bp;
 	int32_t cpus_exclusive;
 	int32_t memory_locked;
+	const char *provider;
+	const char *left_alone;
+	const char *cannot;
 	struct vmm_stats claims; /* for what is shown as it was said */
 	uint64_t paged_out_bytes;
 	uint64_t out_regions;
@@ -111,7 +114,7 @@ static void fill(struct guest *g, struct guest_figures *f)
 		.target_reason = g->target_reason,
 		.console_path = g->console_path,
 		.devices = g->devices,
-		.pid = (uint32_t)g->child.pid,
+		.pid = (uint32_t)guest_pid(g),
 		.n_vcpus = g->config.n_vcpus,
 		.shares = g->config.shares,
 		.mismatch_bp = g->ledger.mismatch_bp,
@@ -149,6 +152,9 @@ static void fill(struct guest *g, struct guest_figures *f)
 			g->placement.load_bp == PLACEMENT_LOAD_UNKNOWN ? 0 : g->placement.load_bp,
 		.cpus_exclusive = g->placement.exclusive,
 		.memory_locked = g->config.memory_locked,
+		.provider = g->ops->provider,
+		.left_alone = g->left_alone,
+		.cannot = guest_cannot(g),
 		.claims = *s,
 		.paged_out_bytes = g->reclaim.out_pages_total * PAGE_BYTES,
 		.out_regions = g->reclaim.out_regions,
@@ -271,6 +277,9 @@ static int method_stop(sd_bus_message *message, void *userdata, sd_bus_error *er
 	r = sd_bus_message_read(message, "b", &force);
 	if (r < 0)
 		return r;
+	r = guest_may_stop(g, &refusal);
+	if (r < 0)
+		return bus_refuse(message, r, &refusal);
 	r = guest_stop(g, force ? GUEST_STOP_FORCE : GUEST_STOP_ORDERLY, bus_answer_done,
 		sd_bus_message_ref(message));
 	return answer_later(message, r, &refusal);
@@ -356,11 +365,14 @@ static const sd_bus_vtable guest_vtable[] = {
 	CONSTANT("MinBytes", "t", min_bytes),
 	CONSTANT("MaxBytes", "t", max_bytes),
 	CONSTANT("MemoryLocked", "b", memory_locked),
+	CONSTANT("Provider", "s", provider),
 	CONSTANT("ConsolePath", "s", console_path),
 	CONSTANT("Devices", "s", devices),
 	FIGURE("State", "s", state),
 	FIGURE("StateReason", "s", state_reason),
 	FIGURE("Pid", "u", pid),
+	FIGURE("LeftAlone", "s", left_alone),
+	FIGURE("Cannot", "s", cannot),
 	FIGURE("TargetBytes", "t", target_bytes),
 	FIGURE("TargetFixed", "b", target_fixed),
 	FIGURE("TargetReason", "s", target_reason),

@@ -18,6 +18,7 @@ static const char *const refusal_names[] = {
 	[REFUSAL_START_FAILED] = "org.memd1.Error.StartFailed",
 	[REFUSAL_NOT_RUNNING] = "org.memd1.Error.NotRunning",
 	[REFUSAL_BUSY] = "org.memd1.Error.Busy",
+	[REFUSAL_NOT_SUPPORTED] = "org.memd1.Error.NotSupported",
 };
 
 int bus_refuse(sd_bus_message *call, int result, const struct refusal *refusal)
@@ -212,6 +213,7 @@ static int refuse_unknown(sd_bus_message *message, const char *name)
 static int method_stop_guest(sd_bus_message *message, void *userdata, sd_bus_error *error)
 {
 	struct bus *b = userdata;
+	struct refusal refusal = {0};
 	struct guest *g;
 	const char *name;
 	int force, r;
@@ -222,6 +224,9 @@ static int method_stop_guest(sd_bus_message *message, void *userdata, sd_bus_err
 	g = manager_find_guest(b->manager, name);
 	if (!g)
 		return refuse_unknown(message, name);
+	r = guest_may_stop(g, &refusal);
+	if (r < 0)
+		return bus_refuse(message, r, &refusal);
 	r = guest_stop(g, force ? GUEST_STOP_FORCE : GUEST_STOP_ORDERLY, bus_answer_done,
 		sd_bus_message_ref(message));
 	if (r < 0)

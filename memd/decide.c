@@ -46,7 +46,7 @@ static struct policy_guest policy_input(struct guest *g)
 
 	if (s->balloon_ready)
 		view.flags |= MEMD_GUEST_BALLOON_READY;
-	if (g->process)
+	if (g->process && g->process->n_regions)
 		view.flags |= MEMD_GUEST_CAN_PAGE;
 	if (g->sample.fresh && s->guest_stats_time_us)
 		view.flags |= MEMD_GUEST_CLAIMS_VALID;

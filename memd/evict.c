@@ -70,7 +70,8 @@ static bool scanned_first(const struct manager *m, struct guest *g, uint64_t now
 {
 	uint64_t passes = g->sample.after.scan_passes;
 
-	if (m->config.share_mode == CONFIG_SHARE_OFF || now_us < g->scanned_until_us ||
+	if (m->config.share_mode == CONFIG_SHARE_OFF || !g->ops->set_scan ||
+		now_us < g->scanned_until_us ||
 		!ladder_before(&g->judge.ladder, LADDER_SHARE, LADDER_PAGE_OUT))
 		return true;
 	if (g->scan_wait_until_us == 0) {
@@ -108,7 +109,7 @@ size_t evict_begin(
 	size_t n;
 
 	if (!m->config.paging || m->swap.free_bytes == 0 || g->pageout || !g->process ||
-		g->config.memory_locked)
+		guest_is_left_alone(g))
 		return 0;
 	if (!is_offered(m, g, urgency, now_us))
 		return 0;

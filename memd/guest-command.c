@@ -1,5 +1,4 @@
 /* What is said to a running memd-vmm, and what its answers change. */
-#include <stdio.h>
 #include <string.h>
 
 #include "memd/base/clock.h"
@@ -68,9 +67,7 @@ static void apply(struct guest *g, enum vmm_message_type type, int result)
 		g->attaching = false;
 		break;
 	case VMM_SET_BALLOON:
-		g->balloon_sending = false;
-		if (result < 0)
-			g->balloon_target_bytes = UINT64_MAX; /* unknown: sent again */
+		guest_balloon_told(g, result);
 		break;
 	default:
 		break;
@@ -129,87 +126,35 @@ static int send(struct guest *g, enum vmm_message_type type, const void *payload
 	return send_with_fds(g, type, payload, size, NULL, 0, COMMAND_TIMEOUT_US, done, context);
 }
 
-static int refuse_unsent(struct guest *g, int r, struct refusal *refusal)
+static int vmm_pause(struct guest *g, guest_done_fn done, void *context)
 {
-	if (r == -ENOTCONN)
-		return refusal_set(refusal, REFUSAL_NOT_RUNNING, r, "guest %s is %s", g->name,
-			guest_state_name(g->state));
-	return refusal_set(refusal, REFUSAL_BUSY, r,
-		"the memd-vmm of guest %s does not take commands now (%s); try again", g->name,
-		strerror(-r));
+	return send(g, VMM_PAUSE, NULL, 0, done, context);
 }
 
-static bool *pause_flag(struct guest *g, enum guest_pauser who)
+static int vmm_resume(struct guest *g, guest_done_fn done, void *context)
 {
-	return who == GUEST_PAUSER_HOST ? &g->paused_by_host : &g->paused_by_operator;
-}
-
-int guest_pause(struct guest *g, enum guest_pauser who, const char *reason, guest_done_fn done,
-	void *context, struct refusal *refusal)
-{
-	int r;
-
-	if (g->state != GUEST_RUNNING && g->state != GUEST_PAUSED)
-		return refusal_set(refusal, REFUSAL_NOT_RUNNING, -ENOTCONN, "guest %s is %s",
-			g->name, guest_state_name(g->state));
-	/* Asking again one that is paused does no harm, and gives everybody the same answer. */
-	r = send(g, VMM_PAUSE, NULL, 0, done, context);
-	if (r < 0)
-		return refuse_unsent(g, r, refusal);
-	*pause_flag(g, who) = true;
-	if (who == GUEST_PAUSER_HOST)
-		g->paused_us = clock_monotonic_us();
-	snprintf(g->pause_reason, sizeof(g->pause_reason), "%s", reason);
-	return 0;
-}
-
-int guest_resume(struct guest *g, enum guest_pauser who, guest_done_fn done, void *context,
-	struct refusal *refusal)
-{
-	enum guest_pauser other =
-		who == GUEST_PAUSER_HOST ? GUEST_PAUSER_OPERATOR : GUEST_PAUSER_HOST;
-	int r;
-
-	*pause_flag(g, who) = false;
-	if (*pause_flag(g, other))
-		return refusal_set(refusal, REFUSAL_BUSY, -EBUSY, "guest %s stays paused: %s",
-			g->name,
-			other == GUEST_PAUSER_HOST
-				? "the host is short of memory; it goes on when there is room"
-				: "the operator paused it; `memctl resume` lets it go on");
-	if (g->state != GUEST_RUNNING && g->state != GUEST_PAUSED)
-		return refusal_set(refusal, REFUSAL_NOT_RUNNING, -ENOTCONN, "guest %s is %s",
-			g->name, guest_state_name(g->state));
-	r = send(g, VMM_RESUME, NULL, 0, done, context);
-	return r < 0 ? refuse_unsent(g, r, refusal) : 0;
+	return send(g, VMM_RESUME, NULL, 0, done, context);
 }
 
 void guest_unpause(struct guest *g)
 {
 	g->paused_by_host = g->paused_by_operator = false;
-	send(g, VMM_RESUME, NULL, 0, NULL, NULL);
+	(void)vmm_resume(g, NULL, NULL);
 }
 
-int guest_power_button(struct guest *g, guest_done_fn done, void *context, struct refusal *refusal)
+static int vmm_power_button(struct guest *g, guest_done_fn done, void *context)
 {
-	int r = send(g, VMM_POWER_BUTTON, NULL, 0, done, context);
-
-	return r < 0 ? refuse_unsent(g, r, refusal) : 0;
+	return send(g, VMM_POWER_BUTTON, NULL, 0, done, context);
 }
 
-int guest_send_snapshot(struct guest *g, const int fds[2], guest_done_fn done, void *context,
-	struct refusal *refusal)
+static int vmm_snapshot(struct guest *g, const int fds[2], guest_done_fn done, void *context)
 {
-	int r = send_with_fds(g, VMM_SNAPSHOT, NULL, 0, fds, 2, SNAPSHOT_TIMEOUT_US, done, context);
-
-	return r < 0 ? refuse_unsent(g, r, refusal) : 0;
+	return send_with_fds(g, VMM_SNAPSHOT, NULL, 0, fds, 2, SNAPSHOT_TIMEOUT_US, done, context);
 }
 
-int guest_ask_hints(struct guest *g, guest_done_fn done, void *context, struct refusal *refusal)
+static int vmm_ask_hints(struct guest *g, guest_done_fn done, void *context)
 {
-	int r = send(g, VMM_ASK_HINTS, NULL, 0, done, context);
-
-	return r < 0 ? refuse_unsent(g, r, refusal) : 0;
+	return send(g, VMM_ASK_HINTS, NULL, 0, done, context);
 }
 
 int guest_send_quit(struct guest *g)
@@ -217,43 +162,44 @@ int guest_send_quit(struct guest *g)
 	return send(g, VMM_QUIT, NULL, 0, NULL, NULL);
 }
 
-void guest_send_balloon(struct guest *g, uint64_t bytes)
+static int vmm_set_balloon(struct guest *g, uint64_t bytes)
 {
 	struct vmm_set_balloon balloon = {.target_pages = bytes / PAGE_BYTES};
 
-	if (bytes == g->balloon_target_bytes || g->balloon_sending)
-		return;
-	if (send(g, VMM_SET_BALLOON, &balloon, sizeof(balloon), NULL, NULL) < 0)
-		return;
-	g->balloon_sending = true;
-	g->balloon_target_bytes = bytes;
+	return send(g, VMM_SET_BALLOON, &balloon, sizeof(balloon), NULL, NULL);
 }
 
-void guest_send_scan(struct guest *g, const struct vmm_set_scan *scan)
+static int vmm_set_scan(struct guest *g, const struct vmm_set_scan *scan)
 {
-	int r = send(g, VMM_SET_SCAN, scan, sizeof(*scan), NULL, NULL);
-
-	if (r < 0)
-		log_warning("guest %s: cannot set up its scanner: %s", g->name, strerror(-r));
+	return send(g, VMM_SET_SCAN, scan, sizeof(*scan), NULL, NULL);
 }
 
-void guest_send_cpus(struct guest *g)
+static int vmm_set_cpus(struct guest *g, const struct vmm_set_cpus *cpus)
 {
-	const struct placement *p = &g->placement;
-	struct vmm_set_cpus set = {.exclusive = p->exclusive};
-
-	if (g->cpus_sent && g->cpus_sent_exclusive == p->exclusive &&
-		CPU_EQUAL(&g->cpus_sent_set, &p->cpus))
-		return;
-	for (int i = 0; i < VMM_CPUS_MAX; i++)
-		if (CPU_ISSET(i, &p->cpus))
-			set.mask[i / 64] |= UINT64_C(1) << (i % 64);
-	if (send(g, VMM_SET_CPUS, &set, sizeof(set), NULL, NULL) < 0)
-		return;
-	g->cpus_sent = true;
-	g->cpus_sent_exclusive = p->exclusive;
-	g->cpus_sent_set = p->cpus;
+	return send(g, VMM_SET_CPUS, cpus, sizeof(*cpus), NULL, NULL);
 }
+
+static bool vmm_is_up(const struct guest *g)
+{
+	return g->link && g->greeted;
+}
+
+const struct guest_ops guest_vmm_ops = {
+	.provider = "memd",
+	.is_up = vmm_is_up,
+	.sample_begin = guest_vmm_sample_begin,
+	.sample_cancel = guest_vmm_sample_cancel,
+	.set_balloon = vmm_set_balloon,
+	.set_scan = vmm_set_scan,
+	.set_cpus = vmm_set_cpus,
+	.pause = vmm_pause,
+	.resume = vmm_resume,
+	.power_button = vmm_power_button,
+	.ask_hints = vmm_ask_hints,
+	.snapshot = vmm_snapshot,
+	.stop = guest_vmm_stop,
+	.cannot = "",
+};
 
 void guest_attach_pool(struct guest *g)
 {

@@ -1,4 +1,4 @@
-/* Between guest.c and guest-command.c only. */
+/* Between the files of guests (guest*.c) and their providers. */
 #pragma once
 
 #include "memd/guest.h"
@@ -18,6 +18,12 @@ void guest_answer_waiters(struct guest_waiter **list, int result, const struct r
 void guest_fail_commands(struct guest *g);
 
 int guest_send_quit(struct guest *g);
+/* Of guest_vmm_ops. */
+bool guest_vmm_sample_begin(struct guest *g);
+void guest_vmm_sample_cancel(struct guest *g);
+int guest_vmm_stop(struct guest *g, enum guest_stop_how how, guest_done_fn done, void *context);
+/* NOT_SUPPORTED, NOT_RUNNING. */
+int guest_may_snapshot(const struct guest *g, struct refusal *refusal);
 /* VMM_SNAPSHOT into two files, state and RAM, which stay the caller's. */
 int guest_send_snapshot(struct guest *g, const int fds[2], guest_done_fn done, void *context,
 	struct refusal *refusal);

@@ -1,23 +1,15 @@
 /*
- * One sample of one guest: what memd-vmm claims, what the kernel says, what memd-vmm claims then.
+ * One sample of one guest of memd-vmm: what memd-vmm claims, what the kernel says, what memd-vmm claims then.
  * Three steps, none of which waits; a memd-vmm that does not answer leaves the sample without
  * figures.
  */
-#include "memd/guest.h"
-
-static void finish(struct guest *g, bool complete)
-{
-	g->sample.phase = GUEST_SAMPLE_IDLE;
-	g->sample.fresh = complete;
-	g->sample.valid |= complete;
-	g->environment->sampled(g);
-}
+#include "memd/guest-internal.h"
 
 static void on_after(void *context, int error, const struct ipc_message *reply)
 {
 	struct guest *g = context;
 
-	finish(g,
+	guest_sample_ended(g,
 		vmm_link_parse_stats(error, reply, g->config.memory_bytes, &g->sample.after) == 0);
 }
 
@@ -33,7 +25,7 @@ static void on_kernel(void *context, int error, struct kernel_sample *s)
 	g->sample.phase = GUEST_SAMPLE_AFTER;
 	if (error < 0 || !g->link ||
 		vmm_link_get_stats(g->link, GUEST_SAMPLE_TIMEOUT_US, on_after, g) < 0)
-		finish(g, false);
+		guest_sample_ended(g, false);
 }
 
 static void on_before(void *context, int error, const struct ipc_message *reply)
@@ -44,24 +36,19 @@ static void on_before(void *context, int error, const struct ipc_message *reply)
 	if (vmm_link_parse_stats(error, reply, g->config.memory_bytes, &g->sample.before) < 0 ||
 		process_sampler_begin(
 			g->environment->sampler, g->process, on_kernel, g, &g->sample.reading) < 0)
-		finish(g, false);
+		guest_sample_ended(g, false);
 }
 
-bool guest_sample_begin(struct guest *g)
+bool guest_vmm_sample_begin(struct guest *g)
 {
-	g->sample.fresh = false;
-	if (!guest_is_up(g) || g->sample.phase != GUEST_SAMPLE_IDLE)
-		return false;
 	if (vmm_link_get_stats(g->link, GUEST_SAMPLE_TIMEOUT_US, on_before, g) < 0)
 		return false;
 	g->sample.phase = GUEST_SAMPLE_BEFORE;
 	return true;
 }
 
-void guest_sample_cancel(struct guest *g)
+void guest_vmm_sample_cancel(struct guest *g)
 {
 	process_sampler_cancel(g->sample.reading);
 	g->sample.reading = NULL;
-	g->sample.phase = GUEST_SAMPLE_IDLE;
-	g->sample.fresh = false;
 }

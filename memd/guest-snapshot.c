@@ -112,9 +112,9 @@ int guest_snapshot(struct guest *g, const char *directory, guest_done_fn done, v
 
 	if (!t || !path)
 		return refusal_set(refusal, REFUSAL_FAILED, -ENOMEM, "out of memory");
-	if (g->state != GUEST_RUNNING && g->state != GUEST_PAUSED)
-		return refusal_set(refusal, REFUSAL_NOT_RUNNING, -ENOTCONN, "guest %s is %s",
-			g->name, guest_state_name(g->state));
+	r = guest_may_snapshot(g, refusal);
+	if (r < 0)
+		return r;
 	r = make_files(g, directory, fds, refusal);
 	if (r == 0) {
 		*t = (struct taking){.directory = path, .done = done, .context = context};

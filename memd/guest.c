@@ -1,6 +1,6 @@
 /*
- * Construction, start, adoption and end of a guest. What is said to a running memd-vmm is in
- * guest-command.c, samples in guest-sample.c. Never blocks, and never touches guest memory.
+ * Construction, start, adoption and end of a guest of memd-vmm. What is said to a running one is in
+ * guest-command.c, samples in guest-sample.c, what holds for all providers in guest-verbs.c. Never blocks, and never touches guest memory.
  */
 #include "memd/guest.h"
 
@@ -45,37 +45,53 @@ static char *runtime_path(const struct guest *g, const char *suffix)
 		       : path;
 }
 
-int guest_new(const struct guest_environment *environment, uint64_t id, const char *name,
-	struct guest_config *config, struct guest **ret)
+int guest_new_of(const struct guest_environment *environment, const struct guest_ops *ops,
+	uint64_t id, const char *name, struct guest_config *config, struct guest **ret)
 {
 	_cleanup_(guest_freep) struct guest *g = calloc(1, sizeof(*g));
-	int r;
 
 	if (!g)
 		return -ENOMEM;
 	g->environment = environment;
+	g->ops = ops;
 	g->id = id;
 	g->child = (struct child)CHILD_INIT;
 	g->state = GUEST_STARTING;
 	snprintf(g->name, sizeof(g->name), "%s", name);
-	g->socket_path = runtime_path(g, "sock");
-	g->settings_path = runtime_path(g, "guest");
 	g->target_path = runtime_path(g, "target");
-	g->pid_path = runtime_path(g, "pid");
-	g->console_path = config->console ? strdup(config->console) : runtime_path(g, "console");
-	if (!g->socket_path || !g->settings_path || !g->target_path || !g->pid_path ||
-		!g->console_path)
+	if (!g->target_path)
 		return -ENOMEM;
-	r = guest_devices_text(config, &g->devices, NULL);
-	if (r < 0)
-		return r;
-	if (config->snapshot) /* the balloon's target comes with it: unknown, so sent again */
-		g->balloon_target_bytes = UINT64_MAX;
 	g->placement.mode = (enum placement_mode)config->cpu_placement;
 	g->min_bytes = guest_config_min_bytes(config);
 	g->max_bytes = guest_config_max_bytes(config);
 	g->config = *config;
 	*config = (struct guest_config){0};
+	*ret = TAKE_PTR(g);
+	return 0;
+}
+
+int guest_new(const struct guest_environment *environment, uint64_t id, const char *name,
+	struct guest_config *config, struct guest **ret)
+{
+	_cleanup_(guest_freep) struct guest *g = NULL;
+	_cleanup_free_ char *devices = NULL;
+	int r;
+
+	r = guest_devices_text(config, &devices, NULL);
+	if (r == 0)
+		r = guest_new_of(environment, &guest_vmm_ops, id, name, config, &g);
+	if (r < 0)
+		return r;
+	g->devices = TAKE_PTR(devices);
+	g->socket_path = runtime_path(g, "sock");
+	g->settings_path = runtime_path(g, "guest");
+	g->pid_path = runtime_path(g, "pid");
+	g->console_path =
+		g->config.console ? strdup(g->config.console) : runtime_path(g, "console");
+	if (!g->socket_path || !g->settings_path || !g->pid_path || !g->console_path)
+		return -ENOMEM;
+	if (g->config.snapshot) /* the balloon's target comes with it: unknown, so sent again */
+		g->balloon_target_bytes = UINT64_MAX;
 	*ret = TAKE_PTR(g);
 	return 0;
 }
@@ -545,7 +561,7 @@ static void on_power_button(void *context, int result, const struct refusal *ref
 	quit(g);
 }
 
-int guest_stop(struct guest *g, enum guest_stop_how how, guest_done_fn done, void *context)
+int guest_vmm_stop(struct guest *g, enum guest_stop_how how, guest_done_fn done, void *context)
 {
 	struct refusal refusal = {0};
 
@@ -566,9 +582,4 @@ int guest_stop(struct guest *g, enum guest_stop_how how, guest_done_fn done, voi
 		guest_power_button(g, on_power_button, g, &refusal) < 0)
 		quit(g);
 	return 0;
-}
-
-bool guest_is_up(const struct guest *g)
-{
-	return g->link && g->greeted;
 }

@@ -1,5 +1,5 @@
 /*
- * One guest: its settings, its memd-vmm, and its life from start to end. What it shall cost is
+ * One guest: its settings, whoever runs it, and its life from start to end. What it shall cost is
  * decided elsewhere (tick.c).
  *
  * DOC: life cycle
@@ -47,6 +47,7 @@ enum guest_state {
 const char *guest_state_name(enum guest_state state);
 
 struct guest;
+struct domain;
 struct template;
 struct template_store;
 struct guest_command;
@@ -81,6 +82,12 @@ struct guest_waiter {
 	void *context;
 };
 
+enum guest_stop_how {
+	GUEST_STOP_ORDERLY, /* power button; after GUEST_STOP_TIMEOUT_US as with force */
+	GUEST_STOP_FORCE, /* QUIT, then SIGKILL when that is not heard */
+};
+#define GUEST_STOP_TIMEOUT_US UINT64_C(10000000)
+
 /* One reading of all figures: claims, kernel, claims again. */
 struct guest_sample {
 	enum {
@@ -96,7 +103,36 @@ struct guest_sample {
 	struct process_reading *reading;
 };
 
+/*
+ * What the manager needs of whoever runs a guest: one table for guests of memd-vmm
+ * (guest-command.c), one for those of libvirt (libvirt.c). A member that is NULL cannot be done to
+ * guests of this provider. Everything returns at once; `done` (NULL: nobody waits) is called when
+ * it is so, and not at all when a negative errno was returned.
+ */
+struct guest_ops {
+	const char *provider; /* "memd", "libvirt": what people see */
+	bool (*is_up)(const struct guest *g); /* it can be asked, and told, something */
+	/* guest_sample_begin, guest_sample_cancel */
+	bool (*sample_begin)(struct guest *g);
+	void (*sample_cancel)(struct guest *g);
+	/* The answer ends in guest_balloon_told. */
+	int (*set_balloon)(struct guest *g, uint64_t bytes);
+	int (*set_scan)(struct guest *g, const struct vmm_set_scan *scan);
+	int (*set_cpus)(struct guest *g, const struct vmm_set_cpus *cpus);
+	int (*pause)(struct guest *g, guest_done_fn done, void *context);
+	int (*resume)(struct guest *g, guest_done_fn done, void *context);
+	int (*power_button)(struct guest *g, guest_done_fn done, void *context);
+	int (*ask_hints)(struct guest *g, guest_done_fn done, void *context);
+	int (*snapshot)(struct guest *g, const int fds[2], guest_done_fn done, void *context);
+	int (*stop)(struct guest *g, enum guest_stop_how how, guest_done_fn done, void *context);
+	const char *cannot; /* what is NULL above, for people; "": nothing */
+	const char *instead; /* what people use for that */
+};
+extern const struct guest_ops guest_vmm_ops;
+
 struct guest {
+	const struct guest_ops *ops;
+	struct domain *domain; /* of libvirt's guests, the provider's; NULL: one of memd-vmm */
 	const struct guest_environment *environment;
 	uint64_t id; /* never given twice */
 	char name[CONFIG_GUEST_NAME_MAX + 1];
@@ -139,6 +175,7 @@ struct guest {
 	struct ledger_guest ledger; /* of the last valid sample */
 
 	/* How much of it is in use, and what it waited for: sampling.c. */
+	char left_alone[160]; /* why memd takes nothing from it now; "": it does */
 	struct wss wss;
 	enum wss_method wss_method;
 	struct wss_probe *probe; /* under way, NULL: none */
@@ -183,6 +220,11 @@ struct guest {
 int guest_new(const struct guest_environment *environment, uint64_t id, const char *name,
 	struct guest_config *config, struct guest **ret);
 /*
+ * The part of it that any provider's guest has. config is taken on success (and cleared). -ENOMEM.
+ */
+int guest_new_of(const struct guest_environment *environment, const struct guest_ops *ops,
+	uint64_t id, const char *name, struct guest_config *config, struct guest **ret);
+/*
  * Frees it; the process, if there is one, lives on. Whoever still waits gets an answer. NULL is
  * allowed.
  */
@@ -215,12 +257,12 @@ void guest_remove_traces(struct guest *g);
 /* done is called when the guest runs, or has failed to start: at once when that is so. */
 int guest_wait_started(struct guest *g, guest_done_fn done, void *context);
 
-enum guest_stop_how {
-	GUEST_STOP_ORDERLY, /* power button; after GUEST_STOP_TIMEOUT_US as with force */
-	GUEST_STOP_FORCE, /* QUIT, then SIGKILL when that is not heard */
-};
-#define GUEST_STOP_TIMEOUT_US UINT64_C(10000000)
-/* done (NULL: nobody waits) is called when the process is gone. -ENOMEM. */
+/* Whether it is memd's to stop: 0, or NOT_SUPPORTED. */
+int guest_may_stop(const struct guest *g, struct refusal *refusal);
+/*
+ * done (NULL: nobody waits) is called when the process is gone. -ENOMEM, -EOPNOTSUPP (see
+ * guest_may_stop).
+ */
 int guest_stop(struct guest *g, enum guest_stop_how how, guest_done_fn done, void *context);
 
 enum guest_pauser {
@@ -246,16 +288,26 @@ int guest_ask_hints(struct guest *g, guest_done_fn done, void *context, struct r
 
 /* Fire and forget: what did not arrive is noticed at the next tick and said again. */
 void guest_send_balloon(struct guest *g, uint64_t bytes);
+/* The provider's answer to that: negative when it did not arrive. */
+void guest_balloon_told(struct guest *g, int result);
 void guest_send_scan(struct guest *g, const struct vmm_set_scan *scan);
 void guest_attach_pool(struct guest *g);
 /* Tells where its vCPUs run, unless it knows. */
 void guest_send_cpus(struct guest *g);
 
-/* Whether memd-vmm is there to be asked. */
+/* Whether it is there to be asked. */
 bool guest_is_up(const struct guest *g);
+/* Of the guest's memory; 0: none, or none was found. */
+pid_t guest_pid(const struct guest *g);
+/* What cannot be done to it, words with spaces between; "" for a guest of memd-vmm. */
+const char *guest_cannot(const struct guest *g);
+/* Whether its memory is not memd's to take: locked, or for the reason in g->left_alone. */
+bool guest_is_left_alone(const struct guest *g);
 /* A memd-vmm that has not answered by then has no figures this time. */
 #define GUEST_SAMPLE_TIMEOUT_US UINT64_C(2000000)
 /* Begins a sample. false: nothing will come (environment->sampled is not called). */
 bool guest_sample_begin(struct guest *g);
 /* Ends one that is under way without figures, silently. */
 void guest_sample_cancel(struct guest *g);
+/* A provider's sample has ended. */
+void guest_sample_ended(struct guest *g, bool complete);

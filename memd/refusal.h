@@ -17,6 +17,7 @@ enum refusal_kind {
 	REFUSAL_START_FAILED,
 	REFUSAL_NOT_RUNNING,
 	REFUSAL_BUSY,
+	REFUSAL_NOT_SUPPORTED, /* by whoever runs the guest */
 };
 
 struct refusal {

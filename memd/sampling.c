@@ -236,7 +236,7 @@ static void sample_guest(struct manager *m, struct guest *g, uint64_t now_us)
 		.fault_us = m->fault_us,
 	};
 	enum wss_method method = g->wss_method;
-	const char *source = g->config.memory_locked ? NULL : choose_source(m, g, &method);
+	const char *source = guest_is_left_alone(g) ? NULL : choose_source(m, g, &method);
 	bool marks = source && strcmp(source, "balloon") != 0;
 
 	if (marks && (method != g->wss_method || !g->wss.figures.source)) {

@@ -281,7 +281,7 @@ static void set_scan_speed(struct manager *m, struct guest *g, uint64_t now_us)
 
 static void act(struct manager *m, struct guest *g, uint64_t now_us)
 {
-	if (!guest_is_up(g) || g->config.memory_locked)
+	if (!guest_is_up(g) || guest_is_left_alone(g))
 		return;
 	keep_pool_attached(m, g);
 	if (!g->sample.fresh)

@@ -170,7 +170,7 @@ static struct budget_guest describe(const struct guest *g)
 		.cost_bytes = cost,
 		.target_bytes = g->target_bytes,
 		.paused = g->state == GUEST_PAUSED && g->paused_by_host,
-		.running = g->state == GUEST_RUNNING && !g->paused_by_host,
+		.running = g->state == GUEST_RUNNING && !g->paused_by_host && g->ops->pause,
 		.since_us = g->paused_us,
 	};
 }
@@ -303,9 +303,16 @@ void wall_check(struct manager *m)
 
 	if (w->root && cgroup_read_usage(w->root, &w->usage_bytes) == 0) {
 		in.usage_bytes = w->usage_bytes; /* the guests' overheads are in it */
-		for (size_t i = 0; i < m->n_guests; i++)
-			in.outside_bytes = u64_sub_or_zero(
-				in.outside_bytes, m->guests[i]->ledger.overhead_bytes);
+		for (size_t i = 0; i < m->n_guests; i++) {
+			const struct guest *g = m->guests[i];
+
+			/* Those of libvirt are in cgroups of their own. */
+			if (g->domain)
+				in.outside_bytes += g->ledger.private_bytes;
+			else
+				in.outside_bytes = u64_sub_or_zero(
+					in.outside_bytes, g->ledger.overhead_bytes);
+		}
 	}
 	if (w->root)
 		under_oom = cgroup_under_oom(w->root);
