@@ -43,27 +43,6 @@ static void print_settings(FILE *f, const struct guest *g)
 	fputs(g->devices, f);
 }
 
-/* The file is there as a whole, or as it was. */
-static int write_whole(const char *path, const char *text)
-{
-	_cleanup_fclose_ FILE *f = NULL;
-	_cleanup_free_ char *temporary = NULL;
-	int r = 0;
-
-	if (asprintf(&temporary, "%s.new", path) < 0) {
-		temporary = NULL;
-		return -ENOMEM;
-	}
-	f = fopen(temporary, "we");
-	if (!f)
-		return -errno;
-	if (fputs(text, f) < 0 || fflush(f) != 0 || rename(temporary, path) < 0)
-		r = -errno;
-	if (r < 0)
-		unlink(temporary);
-	return r;
-}
-
 int guest_save_settings(const struct guest *g)
 {
 	_cleanup_free_ char *text = NULL;
@@ -73,7 +52,7 @@ int guest_save_settings(const struct guest *g)
 	if (!f)
 		return -ENOMEM;
 	print_settings(f, g);
-	return fclose(f) == 0 ? write_whole(g->settings_path, text) : -ENOMEM;
+	return fclose(f) == 0 ? fd_replace_file(g->settings_path, text) : -ENOMEM;
 }
 
 int guest_save_target(const struct guest *g)
@@ -86,7 +65,7 @@ int guest_save_target(const struct guest *g)
 		text = NULL;
 		return -ENOMEM;
 	}
-	return write_whole(g->target_path, text);
+	return fd_replace_file(g->target_path, text);
 }
 
 void guest_load_target(struct guest *g)

@@ -9,6 +9,7 @@
 #include "memd/base/procfs.h"
 #include "memd/base/program.h"
 #include "memd/base/units.h"
+#include "memd/libvirt.h"
 #include "memd/manager.h"
 #include "memd/metrics-server.h"
 
@@ -111,8 +112,14 @@ static void reload_free(struct reload *l)
 
 static void use_reload(struct manager *m, struct reload *l)
 {
+	struct error e = {0};
+
 	use_config(m, &l->config, TAKE_PTR(l->policy));
 	manager_open_metrics(m);
+	if (m->libvirt)
+		libvirt_reconfigured(m->libvirt);
+	else if (libvirt_new(m, m->options.libvirt_pid_dirs, &m->libvirt, &e) < 0)
+		log_error("%s", e.text);
 	for (size_t i = 0; i < m->n_guests; i++)
 		tick_send_scan(m, m->guests[i]);
 	log_notice("configuration read again: budget %s, policy %s", UNITS_BYTES(m->budget_bytes),

@@ -19,6 +19,7 @@
 #include "memd/bus.h"
 #include "memd/evict.h"
 #include "memd/guest-internal.h"
+#include "memd/libvirt.h"
 #include "memd/metrics-server.h"
 #include "memd/template.h"
 
@@ -126,6 +127,20 @@ static int add_guest(struct manager *m, struct guest *g)
 	return 0;
 }
 
+uint64_t manager_next_id(struct manager *m)
+{
+	return ++m->last_id;
+}
+
+int manager_add_guest(struct manager *m, struct guest *g)
+{
+	int r = add_guest(m, g);
+
+	if (r == 0)
+		bus_guest_added(m->bus, g);
+	return r;
+}
+
 /* Out of the registry and freed. */
 static void remove_guest(struct manager *m, struct guest *g, enum pool_group_end end)
 {
@@ -164,6 +179,25 @@ static void on_sampled(struct guest *g)
 	tick_arrived(g->environment->context);
 }
 
+/* Ends the loop when our guests have stopped and what was changed of others is put back. */
+static void exit_when_alone(struct manager *m)
+{
+	if (!m->exiting || m->libvirt_leaving)
+		return;
+	for (size_t i = 0; !m->config.keep_guests && i < m->n_guests; i++)
+		if (m->guests[i]->ops->stop)
+			return;
+	sd_event_exit(m->event, 0);
+}
+
+static void on_libvirt_left(void *context)
+{
+	struct manager *m = context;
+
+	m->libvirt_leaving = false;
+	exit_when_alone(m);
+}
+
 static void on_gone(struct guest *g)
 {
 	struct manager *m = g->environment->context;
@@ -171,8 +205,7 @@ static void on_gone(struct guest *g)
 	bus_guest_removed(m->bus, g);
 	remove_guest(m, g, POOL_GROUP_STOP);
 	tick_arrived(m);
-	if (m->exiting && m->n_guests == 0)
-		sd_event_exit(m->event, 0);
+	exit_when_alone(m);
 }
 
 int manager_read_settings(struct manager *m, const char *name, const struct config_pair *settings,
@@ -242,7 +275,8 @@ int manager_start_guest(struct manager *m, const char *name, const struct config
 		return refusal_set(refusal, REFUSAL_BUSY, -ESHUTDOWN, "memd is stopping");
 	if (manager_find_guest(m, name))
 		return refusal_set(refusal, REFUSAL_GUEST_EXISTS, -EEXIST,
-			"guest %s exists; `memctl stop %s` ends it", name, name);
+			"guest %s exists, run by %s; it has to end first", name,
+			manager_find_guest(m, name)->ops->provider);
 	r = manager_read_settings(m, name, settings, n_settings, &config, refusal);
 	if (r == 0)
 		r = admit_guest(m, &config, refusal);
@@ -398,6 +432,8 @@ static void autostart_guest(struct manager *m, const char *name)
 
 void manager_exit(struct manager *m)
 {
+	size_t n = 0;
+
 	if (m->exiting) {
 		log_notice("stopping at once; guests that still run are left to themselves");
 		sd_event_exit(m->event, 0);
@@ -405,13 +441,13 @@ void manager_exit(struct manager *m)
 	}
 	m->exiting = true;
 	sd_notify(0, "STOPPING=1");
-	if (m->config.keep_guests || m->n_guests == 0) {
-		sd_event_exit(m->event, 0);
-		return;
-	}
-	log_notice("stopping %zu guests", m->n_guests);
-	for (size_t i = 0; i < m->n_guests; i++)
-		guest_stop(m->guests[i], GUEST_STOP_ORDERLY, NULL, NULL);
+	for (size_t i = 0; !m->config.keep_guests && i < m->n_guests; i++)
+		n += guest_stop(m->guests[i], GUEST_STOP_ORDERLY, NULL, NULL) == 0;
+	if (n)
+		log_notice("stopping %zu guests", n);
+	m->libvirt_leaving = m->libvirt != NULL;
+	libvirt_leave(m->libvirt, on_libvirt_left, m);
+	exit_when_alone(m);
 }
 
 static int on_exit_signal(
@@ -569,6 +605,9 @@ int manager_new(const struct manager_options *options, struct manager **ret, str
 	manager_open_metrics(m);
 	for_each_name(m, run_guests, ".sock", adopt_guest);
 	for_each_name(m, m->options.guests_dir, ".guest", autostart_guest);
+	r = libvirt_new(m, m->options.libvirt_pid_dirs, &m->libvirt, e);
+	if (r < 0)
+		return r;
 	log_notice("memd %s: budget %s of %s, policy %s, cgroups %s", MEMD_VERSION,
 		UNITS_BYTES(m->budget_bytes), UNITS_BYTES(m->memory_total_bytes), m->config.policy,
 		m->figures.cgroup_mode);
@@ -600,6 +639,7 @@ void manager_free(struct manager *m)
 	worker_free(m->sampler);
 	worker_free(m->limiter);
 	sampling_stop(m);
+	libvirt_free(m->libvirt);
 	while (m->n_guests > 0)
 		remove_guest(m, m->guests[m->n_guests - 1], end);
 	free(m->guests);

@@ -29,6 +29,7 @@
 #include "policy/policy-host.h"
 
 struct bus;
+struct libvirt;
 
 struct manager_options {
 	const char *config_path; /* NULL: /etc/memd/memd.conf, which may be missing */
@@ -36,6 +37,7 @@ struct manager_options {
 	const char *bus_address; /* "system", "session" or an address; NULL: no bus (tests) */
 	const char *runtime_dir;
 	const char *state_dir;
+	const char *const *libvirt_pid_dirs; /* NULL: where libvirt's packages have them */
 };
 
 /* Everything that the Manager object shows, in the types of D-Bus. */
@@ -125,6 +127,7 @@ struct manager {
 	uint64_t memory_total_bytes;
 	uint64_t budget_bytes;
 	struct guest_environment environment;
+	struct libvirt *libvirt; /* NULL: none is asked */
 	struct guest **guests; /* by id, ascending */
 	size_t n_guests;
 	uint64_t last_id;
@@ -166,6 +169,7 @@ struct manager {
 	struct host_figures figures;
 	char status[96]; /* as last told to the service manager */
 	bool exiting;
+	bool libvirt_leaving; /* what was changed of its domains is being put back */
 };
 
 /*
@@ -184,6 +188,12 @@ int manager_run(struct manager *m);
 /* As on SIGTERM. */
 void manager_exit(struct manager *m);
 
+/*
+ * Takes in a guest of another provider, which ends by environment.gone as any. Its id is the
+ * manager's next (manager_next_id). -ENOMEM.
+ */
+int manager_add_guest(struct manager *m, struct guest *g);
+uint64_t manager_next_id(struct manager *m);
 /* NULL when there is none. */
 struct guest *manager_find_guest(const struct manager *m, const char *name);
 

@@ -19,13 +19,15 @@
  * counting is done by the event loop only. The descriptors make sure that no other process is hit
  * after this one ended.
  */
+#define SAMPLE_RANGES_MAX 32 /* QEMU has one for each NUMA node and each memory device */
+_Static_assert(SAMPLE_RANGES_MAX >= VMM_RANGES_MAX, "what memd-vmm sends fits");
 struct sample_process {
 	unsigned n_refs;
 	pid_t pid;
 	int pidfd;
 	int pagemap_fd;
 	uint32_t n_ranges;
-	struct vmm_range ranges[VMM_RANGES_MAX];
+	struct vmm_range ranges[SAMPLE_RANGES_MAX];
 	uint32_t n_regions;
 };
 

@@ -8,6 +8,8 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 
+#include "memd/base/clock.h"
+
 struct list {
 	struct job *first;
 	struct job **last;
@@ -21,6 +23,7 @@ struct worker {
 	struct list todo; /* under lock */
 	struct list finished; /* under lock */
 	atomic_bool stopping;
+	bool finishing; /* under lock: end when there is nothing more to do */
 	int event_fd; /* signalled when `finished` is not empty */
 	sd_event_source *source;
 };
@@ -59,6 +62,8 @@ static void *thread_main(void *argument)
 	while (!atomic_load(&w->stopping)) {
 		struct job *j = list_pop(&w->todo);
 
+		if (!j && w->finishing)
+			break;
 		if (!j) {
 			pthread_cond_wait(&w->work, &w->lock);
 			continue;
@@ -129,19 +134,11 @@ int worker_new(sd_event *event, const char *name, struct worker **ret)
 	return 0;
 }
 
-void worker_free(struct worker *w)
+/* After the thread. */
+static void release(struct worker *w)
 {
 	struct job *j;
 
-	if (!w)
-		return;
-	if (w->started) {
-		pthread_mutex_lock(&w->lock);
-		atomic_store(&w->stopping, true);
-		pthread_cond_signal(&w->work);
-		pthread_mutex_unlock(&w->lock);
-		pthread_join(w->thread, NULL);
-	}
 	while ((j = list_pop(&w->finished)))
 		j->done(j);
 	while ((j = list_pop(&w->todo)))
@@ -152,6 +149,41 @@ void worker_free(struct worker *w)
 	pthread_cond_destroy(&w->work);
 	pthread_mutex_destroy(&w->lock);
 	free(w);
+}
+
+void worker_free(struct worker *w)
+{
+	if (!w)
+		return;
+	if (w->started) {
+		pthread_mutex_lock(&w->lock);
+		atomic_store(&w->stopping, true);
+		pthread_cond_signal(&w->work);
+		pthread_mutex_unlock(&w->lock);
+		pthread_join(w->thread, NULL);
+	}
+	release(w);
+}
+
+bool worker_finish(struct worker *w, uint64_t wait_us)
+{
+	uint64_t end_us = clock_realtime_us() + wait_us;
+	const struct timespec end = {
+		.tv_sec = (time_t)(end_us / US_PER_S),
+		.tv_nsec = (long)(end_us % US_PER_S * 1000),
+	};
+
+	pthread_mutex_lock(&w->lock);
+	w->finishing = true;
+	pthread_cond_signal(&w->work);
+	pthread_mutex_unlock(&w->lock);
+	if (pthread_timedjoin_np(w->thread, NULL, &end) != 0) {
+		pthread_detach(w->thread);
+		w->source = sd_event_source_disable_unref(w->source);
+		return false;
+	}
+	release(w);
+	return true;
 }
 
 void worker_submit(struct worker *w, struct job *j)

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <systemd/sd-event.h>
 
 #include "memd/base/cleanup.h"
@@ -27,6 +28,12 @@ int worker_new(sd_event *event, const char *name, struct worker **ret);
  */
 void worker_free(struct worker *w);
 DEFINE_CLEANUP(struct worker *, worker_free)
+/*
+ * For jobs that may never end: runs those that were submitted, waits at most so long for the last,
+ * and frees it as worker_free. false: the thread is left behind with its job, the worker and all
+ * that they use; `done` is not called for them any more.
+ */
+bool worker_finish(struct worker *w, uint64_t wait_us);
 
 /* The job is the worker's until `done`. */
 void worker_submit(struct worker *w, struct job *j);

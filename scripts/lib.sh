@@ -8,7 +8,7 @@ program=$(basename "$0")
 
 # Debian 12 names. What each is for: HACKING.md, "Dependencies".
 packages_build=(gcc libc6-dev cmake ninja-build pkg-config libsystemd-dev libxxhash-dev libjemalloc-dev
-	libvirt-dev libseccomp-dev libmicrohttpd-dev liburing-dev libslirp-dev libjson-c-dev libinih-dev libcmocka-dev)
+	libvirt-dev libxml2-dev libseccomp-dev libmicrohttpd-dev liburing-dev libslirp-dev libjson-c-dev libinih-dev libcmocka-dev)
 packages_test=(perl dbus-daemon procps groff-base python3 curl iproute2 prometheus python3-prometheus-client
 	fish zsh bsdutils debootstrap systemd-container dpkg-dev file lintian gnuplot-nox
 	python3-dbus python3-gi)

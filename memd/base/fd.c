@@ -71,6 +71,27 @@ int fd_write_file_at(int dir_fd, const char *path, const char *text)
 	return (size_t)n == size ? 0 : -EIO;
 }
 
+int fd_replace_file(const char *path, const char *text)
+{
+	_cleanup_free_ char *temporary = NULL;
+	_cleanup_close_ int fd = -1;
+	int r;
+
+	if (asprintf(&temporary, "%s.new", path) < 0) {
+		temporary = NULL;
+		return -ENOMEM;
+	}
+	fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0666);
+	if (fd < 0)
+		return -errno;
+	r = fd_write_full(fd, text, strlen(text));
+	if (r == 0 && rename(temporary, path) < 0)
+		r = -errno;
+	if (r < 0)
+		unlink(temporary);
+	return r;
+}
+
 int fd_read_full(int fd, void *buffer, size_t size)
 {
 	for (size_t done = 0; done < size;) {

@@ -19,6 +19,11 @@ int fd_read_file_at(
  * short write.
  */
 int fd_write_file_at(int dir_fd, const char *path, const char *text);
+/*
+ * Writes text to path.new and renames that: the file is there as a whole, or as it was. Any errno
+ * of either.
+ */
+int fd_replace_file(const char *path, const char *text);
 
 /* Reads or writes exactly size bytes over EINTR and short counts; -EIO at end of file. */
 int fd_read_full(int fd, void *buffer, size_t size);

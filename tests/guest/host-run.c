@@ -58,8 +58,10 @@ static void write_config(const struct host_run *h, const char *settings)
 
 	if (!f)
 		host_run_fail("cannot write %s: %m", h->config_path);
-	fprintf(f, "[Host]\nVmmPath=%s\nPoolPath=%s\nCgroupName=memd-bench-%d\n%s\n", h->vmm,
-		h->pool, (int)getpid(), settings);
+	fprintf(f,
+		"[Libvirt]\nManageLibvirt=no\n"
+		"[Host]\nVmmPath=%s\nPoolPath=%s\nCgroupName=memd-bench-%d\n%s\n",
+		h->vmm, h->pool, (int)getpid(), settings);
 	fclose(f);
 }
 

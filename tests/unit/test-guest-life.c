@@ -81,7 +81,7 @@ static int set_up(void **state)
 	beside_us("fake-vmm", vmm, sizeof(vmm));
 	write_file(w->config_path,
 		"[Host]\nHostMemoryBudget=256M\nTickInterval=100ms\nCgroup=off\nVmmPath=%s\n"
-		"[Share]\nMode=zero-only\n",
+		"[Share]\nMode=zero-only\n[Libvirt]\nManageLibvirt=no\n",
 		vmm);
 	w->options = (struct manager_options){
 		.config_path = w->config_path,

@@ -43,7 +43,8 @@ static const struct {
 	bool one_file;
 } homes[] = {
 	{"jemalloc/", "memd/base/alloc-stats.c", true}, {"ini.h", "config/ini-file.c", true},
-	{"xxhash.h", "dedup/", true}, {"libvirt/", "memd/libvirt", false},
+	{"xxhash.h", "dedup/", true}, {"libvirt/", "memd/libvirt-remote.c", true},
+	{"libxml/", "memd/libvirt-xml.c", true},
 	{"systemd/sd-bus", "memd/bus", false}, {"systemd/sd-bus", "memd/memctl/", false},
 	{"systemd/sd-event.h", "memd/", false}, {"systemd/sd-daemon.h", "memd/", false},
 	{"json-c/", "memd/memctl/", false}, {"json-c/", "policy/helper/exec", false},
