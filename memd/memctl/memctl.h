@@ -100,6 +100,7 @@ enum memctl_exit verb_replay(struct memctl *m, int argc, char **argv);
 enum memctl_exit verb_policy(struct memctl *m, int argc, char **argv);
 enum memctl_exit verb_reload(struct memctl *m, int argc, char **argv);
 enum memctl_exit verb_doctor(struct memctl *m, int argc, char **argv);
+enum memctl_exit verb_import(struct memctl *m, int argc, char **argv);
 enum memctl_exit verb_setup_zram(struct memctl *m, int argc, char **argv);
 enum memctl_exit verb_version(struct memctl *m, int argc, char **argv);
 enum memctl_exit verb_help(struct memctl *m, int argc, char **argv);

@@ -154,6 +154,14 @@ static void print_guest_use(struct json_object *guest)
 		percent(guest, "sample_stall_basis_points"));
 }
 
+/* Whether the guest has that text, and it says something. */
+static bool is_said(struct json_object *guest, const char *key)
+{
+	const char *text = figure_text(guest, key);
+
+	return text[0] && strcmp(text, "-") != 0;
+}
+
 static void print_guest(struct json_object *guest)
 {
 	struct style style = stdout_style();
@@ -188,7 +196,13 @@ static void print_guest(struct json_object *guest)
 		UNITS_BYTES(figure_u64(guest, "hint_written_bytes")));
 	printf("CPUs     %s (%s)\n", figure_text(guest, "cpus"),
 		figure_text(guest, "cpu_placement_reason"));
-	printf("console  %s\n", figure_text(guest, "console_path"));
+	if (is_said(guest, "left_alone"))
+		printf("left     alone: %s\n", figure_text(guest, "left_alone"));
+	if (is_said(guest, "cannot"))
+		printf("run by   %s; memd cannot: %s\n", figure_text(guest, "provider"),
+			figure_text(guest, "cannot"));
+	if (is_said(guest, "console_path"))
+		printf("console  %s\n", figure_text(guest, "console_path"));
 }
 
 enum memctl_exit verb_show(struct memctl *m, int argc, char **argv)
@@ -227,8 +241,8 @@ static void print_list(struct json_object *guests)
 		struct json_object *guest = json_object_array_get_idx(guests, i);
 		struct json_object *fixed = json_object_object_get(guest, "target_fixed");
 
-		printf("%-*s %-11s%8s%8s%8s%c%9s%9s%9s  %s%s%s\n", name, figure_text(guest, "name"),
-			figure_text(guest, "state"),
+		printf("%-*s %-11s%8s%8s%8s%c%9s%9s%9s  %s%s%s%s%s\n", name,
+			figure_text(guest, "name"), figure_text(guest, "state"),
 			DRAW_SIZE(figure_u64(guest, "configured_bytes")),
 			DRAW_SIZE(figure_u64(guest, "resident_bytes")),
 			DRAW_SIZE(figure_u64(guest, "target_bytes")),
@@ -241,7 +255,9 @@ static void print_list(struct json_object *guests)
 				: "",
 			json_object_get_boolean(json_object_object_get(guest, "memory_locked"))
 				? ", memory locked"
-				: "");
+				: "",
+			strcmp(figure_text(guest, "provider"), "libvirt") == 0 ? ", libvirt" : "",
+			is_said(guest, "left_alone") ? ", left alone" : "");
 	}
 }
 

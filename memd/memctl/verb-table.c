@@ -327,6 +327,20 @@ const struct verb verbs[] = {
 		.run = verb_doctor,
 	},
 	{
+		.name = "import",
+		.arguments = "mom|ksmtuned|proxmox FILE",
+		.summary = "Print the settings of another controller as settings of memd",
+		.help = "mom: a mom.conf; ksmtuned: a ksmtuned.conf; proxmox: the file of a virtual "
+			"machine\n"
+			"(qemu-server/100.conf). What has no equal in memd is said in comments. Changes "
+			"nothing.\n\n"
+			"  memctl import mom /etc/vdsm/mom.conf >/etc/memd/memd.conf.d/mom.conf\n"
+			"  memctl import proxmox /etc/pve/qemu-server/100.conf",
+		.min_arguments = 2,
+		.max_arguments = 2,
+		.run = verb_import,
+	},
+	{
 		.name = "setup-zram",
 		.arguments = "[SIZE|PERCENT] [--remove]",
 		.summary = "Set up swap in compressed memory",
