@@ -86,6 +86,12 @@ enum config_libvirt {
 };
 #define CONFIG_LIBVIRT_URI "qemu:///system"
 
+/* What becomes of KSM. */
+enum config_merging {
+	CONFIG_MERGING_LEAVE, /* as the administrator has it */
+	CONFIG_MERGING_STEER, /* on and off by need; all of libvirt's guests are one trust group */
+};
+
 struct host_config {
 	/* [Host] */
 	struct config_size budget; /* of MemTotal */
@@ -115,6 +121,8 @@ struct host_config {
 	enum config_ladder ladder;
 	/* [Libvirt] */
 	enum config_libvirt manage_libvirt;
+	enum config_merging kernel_merging;
+	uint64_t migrate_after_us; /* in state low: HostShort is said */
 	char *libvirt_uris; /* one a line; NULL: CONFIG_LIBVIRT_URI */
 	/* [Metrics] */
 	bool metrics_socket; /* RUNTIME/metrics.sock */

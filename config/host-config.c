@@ -21,6 +21,7 @@ static const char *const cgroup_words[] = {"auto", "off", NULL};
 static const char *const ladder_words[] = {"measured", "fixed", NULL};
 static const char *const share_words[] = {"off", "zero-only", "share", NULL};
 
+static const char *const merging_words[] = {"leave", "steer", NULL};
 static const char *const libvirt_words[] = {"opt-in", "all", "no", NULL};
 
 static const char *const working_set_words[] = {
@@ -72,6 +73,10 @@ static const struct schema_key host_keys[] = {
 	KEY("Reclaim", "Ladder", SCHEMA_WORD, ladder, "measured", .words = ladder_words),
 	KEY("Libvirt", "ManageLibvirt", SCHEMA_WORD, manage_libvirt, "opt-in",
 		.words = libvirt_words),
+	KEY("Libvirt", "KernelMerging", SCHEMA_WORD, kernel_merging, "leave",
+		.words = merging_words),
+	KEY("Libvirt", "MigrateAfter", SCHEMA_TIME, migrate_after_us, "60s",
+		.min = US_PER_S, .max = DAY_US),
 	KEY("Libvirt", "LibvirtUri", SCHEMA_LINES, libvirt_uris, NULL,
 		.min = 1, .max = PATH_BYTES_MAX),
 	KEY("Metrics", "Socket", SCHEMA_BOOL, metrics_socket, "yes"),

@@ -338,6 +338,7 @@ static const sd_bus_vtable manager_methods[] = {
 	SD_BUS_SIGNAL_WITH_ARGS("GuestRemoved", SD_BUS_ARGS("s", name, "o", guest, "s", reason), 0),
 	SD_BUS_SIGNAL_WITH_ARGS(
 		"HostStateChanged", SD_BUS_ARGS("s", old_state, "s", new_state, "s", reason), 0),
+	SD_BUS_SIGNAL_WITH_ARGS("HostShort", SD_BUS_ARGS("t", usec, "a(st)", guests), 0),
 	SD_BUS_SIGNAL_WITH_ARGS(
 		"PolicySetAside", SD_BUS_ARGS("s", policy, "s", successor, "s", reason), 0),
 	SD_BUS_VTABLE_END,
@@ -427,6 +428,26 @@ void bus_host_state_changed(
 	if (b)
 		sd_bus_emit_signal(b->connection, BUS_PATH, BUS_MANAGER, "HostStateChanged", "sss",
 			host_state_name(old), host_state_name(now), reason);
+}
+
+void bus_host_short(struct bus *b, uint64_t short_us, const struct bus_relief *list, size_t n)
+{
+	_cleanup_(sd_bus_message_unrefp) sd_bus_message *signal = NULL;
+	int r;
+
+	if (!b)
+		return;
+	r = sd_bus_message_new_signal(b->connection, &signal, BUS_PATH, BUS_MANAGER, "HostShort");
+	if (r >= 0)
+		r = sd_bus_message_append(signal, "t", short_us);
+	if (r >= 0)
+		r = sd_bus_message_open_container(signal, 'a', "(st)");
+	for (size_t i = 0; r >= 0 && i < n; i++)
+		r = sd_bus_message_append(signal, "(st)", list[i].name, list[i].bytes);
+	if (r >= 0)
+		r = sd_bus_message_close_container(signal);
+	if (r >= 0)
+		(void)sd_bus_send(NULL, signal, NULL); /* who listens hears the next, too */
 }
 
 void bus_policy_set_aside(

@@ -27,6 +27,13 @@ void bus_guest_removed(struct bus *b, struct guest *g);
 void bus_guest_state_changed(struct bus *b, struct guest *g, enum guest_state old);
 void bus_host_state_changed(
 	struct bus *b, enum memd_host_state old, enum memd_host_state now, const char *reason);
+/* A guest, and what the host would have more without it. */
+struct bus_relief {
+	const char *name;
+	uint64_t bytes;
+};
+/* The host is short, for so long; who would help most by leaving, the largest first. */
+void bus_host_short(struct bus *b, uint64_t short_us, const struct bus_relief *list, size_t n);
 void bus_policy_set_aside(
 	struct bus *b, const char *policy, const char *successor, const char *reason);
 /* Says what changed since the last time. */

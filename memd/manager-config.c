@@ -120,6 +120,7 @@ static void use_reload(struct manager *m, struct reload *l)
 		libvirt_reconfigured(m->libvirt);
 	else if (libvirt_new(m, m->options.libvirt_pid_dirs, &m->libvirt, &e) < 0)
 		log_error("%s", e.text);
+	relief_configure(m);
 	for (size_t i = 0; i < m->n_guests; i++)
 		tick_send_scan(m, m->guests[i]);
 	log_notice("configuration read again: budget %s, policy %s", UNITS_BYTES(m->budget_bytes),

@@ -608,6 +608,7 @@ int manager_new(const struct manager_options *options, struct manager **ret, str
 	r = libvirt_new(m, m->options.libvirt_pid_dirs, &m->libvirt, e);
 	if (r < 0)
 		return r;
+	relief_configure(m);
 	log_notice("memd %s: budget %s of %s, policy %s, cgroups %s", MEMD_VERSION,
 		UNITS_BYTES(m->budget_bytes), UNITS_BYTES(m->memory_total_bytes), m->config.policy,
 		m->figures.cgroup_mode);
@@ -639,6 +640,7 @@ void manager_free(struct manager *m)
 	worker_free(m->sampler);
 	worker_free(m->limiter);
 	sampling_stop(m);
+	relief_done(m);
 	libvirt_free(m->libvirt);
 	while (m->n_guests > 0)
 		remove_guest(m, m->guests[m->n_guests - 1], end);

@@ -128,6 +128,9 @@ struct manager {
 	uint64_t budget_bytes;
 	struct guest_environment environment;
 	struct libvirt *libvirt; /* NULL: none is asked */
+	struct ksm_steering *ksm; /* NULL: it is left alone */
+	uint64_t low_since_us; /* in state low; 0: it is not */
+	uint64_t short_said_us; /* when HostShort was last said in this state; 0: not yet */
 	struct guest **guests; /* by id, ascending */
 	size_t n_guests;
 	uint64_t last_id;
@@ -235,6 +238,12 @@ int manager_check(const struct manager_options *options, struct error *e);
 void manager_open_metrics(struct manager *m);
 /* Of manager_new. */
 int manager_first_config(struct manager *m, struct error *e);
+
+/* relief.c: what else can be done for a host that is short, beside taking memory from guests. */
+/* As the configuration has it now. */
+void relief_configure(struct manager *m);
+void relief_tick(struct manager *m, uint64_t now_us);
+void relief_done(struct manager *m);
 
 /* decide.c */
 extern const struct policy_run_ops decide_ops;

@@ -413,6 +413,7 @@ void tick_act(struct manager *m)
 
 	for (size_t i = 0; i < m->n_guests; i++)
 		act(m, m->guests[i], now_us);
+	relief_tick(m, now_us);
 	wall_check(m);
 }
 
