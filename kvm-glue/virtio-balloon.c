@@ -1,29 +1,13 @@
 /*
- * virtio-balloon (virtio 1.2, 5.5).
- *
- * DOC: what the balloon believes
- * The guest names pages that it will not use (inflate), that it uses again (deflate), and ranges
- * that happen to be free (reporting). Each page named is looked up in RAM; what is not RAM is
- * counted and otherwise ignored. A bitmap holds which pages are in the balloon, so that the count
- * is what was really given, however often the guest names a page: a page inflated twice is
- * discarded twice (it may hold memory again) and counted once, a page deflated that was never
- * inflated counts for nothing. The pages of a request are sorted and discarded as ranges, one
- * guest_ram_discard for each, since a range costs about as much as a single page.
- *
- * Discarding before the request is used is what 5.5.6 allows: the guest gave the content up. With
- * PAGE_POISON the driver says what free pages hold. That concerns reported pages only (5.5.6.7):
- * they must keep poison_val or their content, and a discarded page reads as zeros; so pages of a
- * guest whose poison is not zero are acknowledged and kept. Inflated pages are discarded all the
- * same, since such a driver writes them anew after deflating (5.5.6.6).
+ * virtio-balloon (virtio 1.2, 5.5): the device, its queues and its configuration. What becomes of
+ * pages is in balloon-pages.c, of statistics in balloon-claims.c, of hints in balloon-hints.c.
  *
  * Queues are numbered by what was negotiated, without gaps, as drivers and devices do it in
  * practice: the inflate and the deflate queue, then those of statistics, of free page hinting
  * (balloon-hints.c) and of reporting, if there are such.
  *
- * After a reset the balloon is empty: the driver has forgotten it.
- *
  * Must never: take `lock` while it touches guest memory or waits for run_lock (the control thread
- * takes `lock`); discard a page that the guest did not name.
+ * takes `lock`).
  */
 #include "kvm-glue/virtio-balloon.h"
 
@@ -33,6 +17,7 @@
 #include <string.h>
 
 #include "kvm-glue/balloon-hints.h"
+#include "kvm-glue/balloon-pages.h"
 #include "kvm-glue/virtio-device.h"
 #include "kvm-glue/virtio-pci.h"
 #include "memd/base/clock.h"
@@ -46,7 +31,6 @@ enum {
 	F_PAGE_REPORTING = 5,
 
 	QUEUE_SIZE = 128,
-	PFNS_AT_ONCE = 1024, /* one page of them: as large a request as drivers make */
 };
 
 #define FEATURE(bit) (UINT64_C(1) << (bit))
@@ -70,7 +54,6 @@ struct balloon_config {
 };
 
 #define TAG_BALLOON SNAPSHOT_TAG('b', 'a', 'l', 'l')
-#define TAG_HELD    SNAPSHOT_TAG('h', 'e', 'l', 'd') /* the bitmap */
 
 struct saved_balloon {
 	struct balloon_config config;
@@ -81,7 +64,7 @@ struct saved_balloon {
 struct virtio_balloon {
 	struct virtio_device device; /* first */
 	struct virtio_pci *pci;
-	uint64_t ram_pages;
+	struct balloon_pages *pages; /* under run_lock */
 	struct balloon_hints *hints;
 	_Atomic bool claims_wanted;
 	_Atomic bool hints_wanted;
@@ -90,10 +73,8 @@ struct virtio_balloon {
 	/* under run_lock */
 	enum role roles[ROLES_MAX];
 	uint32_t poison; /* poison_val as it was at DRIVER_OK; 0 without the feature */
-	uint64_t *held; /* bitmap by page number: in the balloon */
 	struct virtq_chain chain; /* the one at work */
 	struct virtq_chain claims_chain; /* kept until statistics are asked for */
-	uint32_t pfns[PFNS_AT_ONCE];
 
 	pthread_mutex_t lock; /* what follows; never held for longer than a copy */
 	struct balloon_config config;
@@ -105,29 +86,8 @@ static struct virtio_balloon *of_device(struct virtio_device *d)
 	return (struct virtio_balloon *)d;
 }
 
-static bool held_test(const struct virtio_balloon *b, uint64_t page)
-{
-	return b->held[page / 64] >> page % 64 & 1;
-}
-
-static void held_flip(struct virtio_balloon *b, uint64_t page)
-{
-	b->held[page / 64] ^= UINT64_C(1) << page % 64;
-}
-
-/* What handling a request changed; added to the statistics once, at its end. */
-struct tally {
-	uint64_t inflated_pages;
-	uint64_t deflated_pages;
-	uint64_t reported_pages;
-	uint64_t unballooned_pages; /* were in the balloon and were reported free */
-	uint64_t ignored_pages;
-	uint64_t kept_pages;
-	uint64_t discard_calls;
-	uint64_t discard_ranges;
-};
-
-static void tally_commit(struct virtio_balloon *b, const struct tally *t)
+/* Adds what a request changed to the statistics. */
+static void tally_commit(struct virtio_balloon *b, const struct balloon_tally *t)
 {
 	struct virtio_balloon_stats *s = &b->stats;
 
@@ -141,155 +101,6 @@ static void tally_commit(struct virtio_balloon *b, const struct tally *t)
 	s->discard_calls += t->discard_calls;
 	s->discard_ranges += t->discard_ranges;
 	pthread_mutex_unlock(&b->lock);
-}
-
-static int compare_pages(const void *a, const void *b)
-{
-	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-
-	return (x > y) - (x < y);
-}
-
-/*
- * Puts the page numbers of n PFNs in place of them, sorted and each once; returns how many. What is
- * not RAM falls out.
- */
-static size_t pfns_to_pages(struct virtio_balloon *b, size_t n, struct tally *t)
-{
-	size_t kept = 0, unique = 0;
-
-	for (size_t i = 0; i < n; i++) {
-		uint64_t page;
-
-		if (guest_ram_page_of(b->device.machine->ram,
-			    GPA((uint64_t)b->pfns[i] << PAGE_SHIFT_4K), &page))
-			b->pfns[kept++] = (uint32_t)page;
-	}
-	qsort(b->pfns, kept, sizeof(b->pfns[0]), compare_pages);
-	for (size_t i = 0; i < kept; i++)
-		if (i == 0 || b->pfns[i] != b->pfns[unique - 1])
-			b->pfns[unique++] = b->pfns[i];
-	t->ignored_pages += n - unique;
-	return unique;
-}
-
-/*
- * Discards a range the guest gave. A failure leaves the pages as they were, which the guest cannot
- * tell.
- */
-static void discard(
-	struct virtio_balloon *b, uint64_t page, uint64_t n, enum hole_reason why, struct tally *t)
-{
-	guest_ram_discard(b->device.machine->ram, page, n, why, &t->discard_calls);
-	t->discard_ranges++;
-}
-
-/* Length of the run of consecutive page numbers that begins at i of n. */
-static size_t run_length(const uint32_t *pages, size_t i, size_t n)
-{
-	size_t end = i + 1;
-
-	while (end < n && pages[end] == pages[end - 1] + 1)
-		end++;
-	return end - i;
-}
-
-static void inflate_pages(struct virtio_balloon *b, size_t n, struct tally *t)
-{
-	for (size_t i = 0, run; i < n; i += run) {
-		run = run_length(b->pfns, i, n);
-		discard(b, b->pfns[i], run, HOLE_BALLOON, t);
-	}
-	for (size_t i = 0; i < n; i++) {
-		if (held_test(b, b->pfns[i])) {
-			t->ignored_pages++;
-			continue;
-		}
-		held_flip(b, b->pfns[i]);
-		t->inflated_pages++;
-	}
-}
-
-static void deflate_pages(struct virtio_balloon *b, size_t n, struct tally *t)
-{
-	size_t kept = 0;
-
-	for (size_t i = 0; i < n; i++) {
-		if (!held_test(b, b->pfns[i])) {
-			t->ignored_pages++;
-			continue;
-		}
-		held_flip(b, b->pfns[i]);
-		b->pfns[kept++] = b->pfns[i];
-	}
-	t->deflated_pages += kept;
-	for (size_t i = 0, run; i < kept; i += run) {
-		run = run_length(b->pfns, i, kept);
-		guest_ram_undiscard(b->device.machine->ram, b->pfns[i], run);
-	}
-}
-
-/*
- * An array of le32 PFNs (5.5.6). -EPROTO when it is not one: something to write, not a multiple of
- * four bytes, or more entries than the guest has pages.
- */
-static int handle_pfns(struct virtio_balloon *b,
-	void (*handle)(struct virtio_balloon *, size_t, struct tally *), struct tally *t)
-{
-	const struct virtq_chain *c = &b->chain;
-
-	if (c->n_writable > 0 || c->readable_bytes % sizeof(b->pfns[0]) != 0 ||
-		c->readable_bytes / sizeof(b->pfns[0]) > b->ram_pages)
-		return -EPROTO;
-	for (uint64_t at = 0; at < c->readable_bytes;) {
-		size_t bytes = virtq_chain_read(c, at, b->pfns, sizeof(b->pfns));
-
-		handle(b, pfns_to_pages(b, bytes / sizeof(b->pfns[0]), t), t);
-		at += bytes;
-	}
-	return 0;
-}
-
-/* A page that is reported free is not in the balloon, whatever the guest said before. */
-static void forget_held(struct virtio_balloon *b, uint64_t page, uint64_t n, struct tally *t)
-{
-	for (uint64_t p = page; p < page + n; p++) {
-		if (!held_test(b, p))
-			continue;
-		held_flip(b, p);
-		t->unballooned_pages++;
-	}
-}
-
-/* Free ranges, each a buffer that the device might write (5.5.6.7). Whole pages only. */
-static int handle_report(struct virtio_balloon *b, struct tally *t)
-{
-	const struct virtq_chain *c = &b->chain;
-
-	if (c->n_readable > 0)
-		return -EPROTO;
-	for (unsigned i = 0; i < c->n_writable; i++) {
-		uint64_t begin = u64_align_up(c->buffers[i].gpa.v, PAGE_BYTES);
-		uint64_t end =
-			u64_align_down(c->buffers[i].gpa.v + c->buffers[i].bytes, PAGE_BYTES);
-		uint64_t page, n;
-
-		/*
-		 * A buffer lies in RAM, so its sum does not overflow, and it has a page number if
-		 * it has a page.
-		 */
-		if (begin >= end || !guest_ram_page_of(b->device.machine->ram, GPA(begin), &page))
-			continue;
-		n = (end - begin) / PAGE_BYTES;
-		if (b->poison != 0) {
-			t->kept_pages += n;
-			continue;
-		}
-		forget_held(b, page, n, t);
-		discard(b, page, n, HOLE_REPORTED, t);
-		t->reported_pages += n;
-	}
-	return 0;
 }
 
 /* Gives the buffer of the statistics queue back, which asks the driver for fresh ones (5.5.6.3). */
@@ -327,15 +138,15 @@ static int handle_claims(struct virtio_balloon *b)
 }
 
 /* Handles b->chain; but for statistics it is then done with. */
-static int handle(struct virtio_balloon *b, enum role role, struct tally *t)
+static int handle(struct virtio_balloon *b, enum role role, struct balloon_tally *t)
 {
 	switch (role) {
 	case ROLE_INFLATE:
-		return handle_pfns(b, inflate_pages, t);
+		return balloon_pages_inflate(b->pages, &b->chain, t);
 	case ROLE_DEFLATE:
-		return handle_pfns(b, deflate_pages, t);
+		return balloon_pages_deflate(b->pages, &b->chain, t);
 	case ROLE_REPORTING:
-		return handle_report(b, t);
+		return balloon_pages_report(b->pages, &b->chain, b->poison, t);
 	default:
 		return handle_claims(b);
 	}
@@ -350,7 +161,7 @@ static int balloon_serve(struct virtio_device *d, unsigned queue)
 	if (b->roles[queue] == ROLE_HINTS)
 		return balloon_hints_serve(b->hints, d, queue, b->poison);
 	for (unsigned n = 0; n < q->size && r == 0; n++) {
-		struct tally t = {0};
+		struct balloon_tally t = {0};
 
 		r = virtq_pop(q, &b->chain);
 		if (r == VIRTQ_EMPTY && virtq_rearm(q))
@@ -444,23 +255,6 @@ static void balloon_started(struct virtio_device *d)
 	atomic_store(&b->hints_negotiated, (d->features & FEATURE(F_FREE_PAGE_HINT)) != 0);
 }
 
-/* The pages of the balloon are the guest's again: ordinary holes. */
-static void release_held(struct virtio_balloon *b)
-{
-	for (uint64_t page = 0, begin; page < b->ram_pages;) {
-		if (page % 64 == 0 && b->held[page / 64] == 0) {
-			page += 64;
-			continue;
-		}
-		for (begin = page; page < b->ram_pages && held_test(b, page); page++)
-			held_flip(b, page);
-		if (page > begin)
-			guest_ram_undiscard(b->device.machine->ram, begin, page - begin);
-		else
-			page++;
-	}
-}
-
 static void balloon_stopped(struct virtio_device *d)
 {
 	struct virtio_balloon *b = of_device(d);
@@ -470,7 +264,7 @@ static void balloon_stopped(struct virtio_device *d)
 	b->poison = 0;
 	atomic_store(&b->hints_negotiated, false);
 	balloon_hints_reset(b->hints);
-	release_held(b);
+	balloon_pages_release(b->pages);
 	pthread_mutex_lock(&b->lock);
 	b->config.actual = 0;
 	b->config.free_page_hint_cmd_id = 0; /* STOP */
@@ -495,26 +289,19 @@ static int balloon_save(struct virtio_device *d, struct snapshot_writer *w)
 	saved.config = b->config;
 	pthread_mutex_unlock(&b->lock);
 	snapshot_put(w, TAG_BALLOON, &saved, sizeof(saved));
-	snapshot_put(w, TAG_HELD, b->held, (b->ram_pages + 63) / 64 * sizeof(*b->held));
+	balloon_pages_save(b->pages, w);
 	return 0;
 }
 
 static int balloon_restore(struct virtio_device *d, struct snapshot_reader *r)
 {
 	struct virtio_balloon *b = of_device(d);
-	const size_t n_words = (b->ram_pages + 63) / 64;
 	struct saved_balloon saved;
-	uint64_t held_pages = 0;
+	uint64_t held_pages;
 
 	if (snapshot_get(r, TAG_BALLOON, &saved, sizeof(saved)) < 0 ||
-		snapshot_get(r, TAG_HELD, b->held, n_words * sizeof(*b->held)) < 0)
+		balloon_pages_restore(b->pages, r, &held_pages) < 0)
 		return -EINVAL;
-	for (uint64_t page = 0; page < b->ram_pages; page++) {
-		if (!held_test(b, page))
-			continue;
-		guest_ram_mark_holes(d->machine->ram, page, 1, HOLE_BALLOON);
-		held_pages++;
-	}
 	b->poison = saved.poison;
 	balloon_hints_restored(b->hints, saved.hint_id);
 	pthread_mutex_lock(&b->lock);
@@ -558,10 +345,9 @@ int virtio_balloon_new(
 	r = virtio_device_init(&b->device, &balloon_class, m);
 	if (r < 0)
 		return r;
-	b->ram_pages = guest_ram_pages(m->ram);
-	b->held = calloc((b->ram_pages + 63) / 64, sizeof(*b->held));
-	if (!b->held)
-		return -ENOMEM;
+	r = balloon_pages_new(m->ram, &b->pages);
+	if (r < 0)
+		return r;
 	r = balloon_hints_new(m, set_hint_command, b, &b->hints);
 	if (r < 0)
 		return r;
@@ -584,7 +370,7 @@ void virtio_balloon_free(struct virtio_balloon *b)
 	virtio_device_done(&b->device);
 	balloon_hints_free(b->hints);
 	pthread_mutex_destroy(&b->lock);
-	free(b->held);
+	balloon_pages_free(b->pages);
 	free(b);
 }
 
@@ -592,7 +378,7 @@ void virtio_balloon_set_target(struct virtio_balloon *b, uint64_t pages)
 {
 	bool changed;
 
-	pages = u64_min(u64_min(pages, b->ram_pages), UINT32_MAX);
+	pages = u64_min(u64_min(pages, guest_ram_pages(b->device.machine->ram)), UINT32_MAX);
 	pthread_mutex_lock(&b->lock);
 	changed = b->config.num_pages != pages;
 	b->config.num_pages = (uint32_t)pages;
