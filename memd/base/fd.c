@@ -92,10 +92,28 @@ int fd_replace_file(const char *path, const char *text)
 	return r;
 }
 
-int fd_read_full(int fd, void *buffer, size_t size)
+/* One system call of a transfer; those without an offset ignore it. */
+typedef ssize_t transfer_step(int fd, void *buffer, size_t size, off_t offset);
+
+static ssize_t step_read(int fd, void *buffer, size_t size, off_t offset)
+{
+	return read(fd, buffer, size);
+}
+
+static ssize_t step_write(int fd, void *buffer, size_t size, off_t offset)
+{
+	return write(fd, buffer, size);
+}
+
+static ssize_t step_pwrite(int fd, void *buffer, size_t size, off_t offset)
+{
+	return pwrite(fd, buffer, size, offset);
+}
+
+static int transfer_full(transfer_step *step, int fd, void *buffer, size_t size, off_t offset)
 {
 	for (size_t done = 0; done < size;) {
-		ssize_t n = read(fd, (char *)buffer + done, size - done);
+		ssize_t n = step(fd, (char *)buffer + done, size - done, offset + (off_t)done);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -106,55 +124,26 @@ int fd_read_full(int fd, void *buffer, size_t size)
 		done += (size_t)n;
 	}
 	return 0;
+}
+
+int fd_read_full(int fd, void *buffer, size_t size)
+{
+	return transfer_full(step_read, fd, buffer, size, 0);
 }
 
 int fd_pread_full(int fd, void *buffer, size_t size, off_t offset)
 {
-	for (size_t done = 0; done < size;) {
-		ssize_t n = pread(fd, (char *)buffer + done, size - done, offset + (off_t)done);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		if (n == 0)
-			return -EIO;
-		done += (size_t)n;
-	}
-	return 0;
+	return transfer_full(pread, fd, buffer, size, offset);
 }
 
 int fd_write_full(int fd, const void *buffer, size_t size)
 {
-	for (size_t done = 0; done < size;) {
-		ssize_t n = write(fd, (const char *)buffer + done, size - done);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		if (n == 0)
-			return -EIO;
-		done += (size_t)n;
-	}
-	return 0;
+	return transfer_full(step_write, fd, (void *)buffer, size, 0);
 }
 
 int fd_pwrite_full(int fd, const void *buffer, size_t size, off_t offset)
 {
-	for (size_t done = 0; done < size;) {
-		ssize_t n =
-			pwrite(fd, (const char *)buffer + done, size - done, offset + (off_t)done);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		if (n == 0)
-			return -EIO;
-		done += (size_t)n;
-	}
-	return 0;
+	return transfer_full(step_pwrite, fd, (void *)buffer, size, offset);
 }
 
 int fd_set_nonblock(int fd, bool nonblock)
