@@ -8,61 +8,18 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "fake-driver.h"
+#include "fake-balloon.h"
 #include "wait-until.h"
-#include "kvm-glue/virtio-balloon.h"
-#include "kvm-glue/virtio-device.h"
-#include "kvm-glue/virtio-pci.h"
-#include "memd/base/clock.h"
 
 enum {
-	SLOT = 1,
-	HINTS = 3,
-	N_QUEUES = 5,
-
-	F_FREE_PAGE_HINT = 1 << 3,
-	F_PAGE_POISON = 1 << 4,
-
-	CONFIG_COMMAND = 8,
-	CONFIG_POISON = 12,
 	STOP = 0,
 	DONE = 1,
-
 };
-#define NO_POISON (UINT64_MAX & ~(uint64_t)F_PAGE_POISON)
 #define BLOCK_GPA UINT64_C(0x400000)
-
-static struct fake_machine *f;
-static struct pci_bus *bus;
-static struct virtio_balloon *balloon;
-static struct fake_driver driver;
-
-static int setup(void **state)
-{
-	log_set_max_level(LOG_LEVEL_ERROR);
-	f = fake_machine_new();
-	if (pci_bus_new(&f->machine, &bus) < 0 ||
-		virtio_balloon_new(&f->machine, bus, SLOT, &balloon) < 0)
-		return -1;
-	fake_driver_init(&driver, f, SLOT);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	virtio_balloon_free(balloon);
-	assert_false(atomic_load(&f->log_on));
-	pci_bus_free(bus);
-	fake_machine_free(f);
-	return 0;
-}
 
 static struct balloon_hints_stats stats(void)
 {
-	struct virtio_balloon_stats s;
-
-	virtio_balloon_stats_read(balloon, &s);
-	return s.hints;
+	return fake_balloon_stats().hints;
 }
 
 static uint32_t command(void)
@@ -297,7 +254,8 @@ static void malformed_hints_need_a_reset(void **state)
 	}
 }
 
-#define of_device(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+#define of_device(test)                                                                            \
+	cmocka_unit_test_setup_teardown(test, fake_balloon_setup, fake_balloon_teardown)
 
 int main(void)
 {
