@@ -9,6 +9,7 @@
 
 #include "kvm-glue/device.h"
 #include "memd/base/error.h"
+#include "memd/base/sanitizer.h"
 
 /* Stage 1, first thing: closes descriptors from 3 on that were inherited by accident; keeps those in keep (-1 are skipped). */
 int sandbox_close_stray(const int *keep, size_t n, struct error *e);
@@ -16,11 +17,7 @@ int sandbox_close_stray(const int *keep, size_t n, struct error *e);
  * Sanitizers make calls of their own, at any time, and look at /proc: with them there is neither
  * isolation nor a filter.
  */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANDBOX_COMPLETE 0
-#else
-#define SANDBOX_COMPLETE 1
-#endif
+#define SANDBOX_COMPLETE (!HAS_SANITIZER)
 
 /*
  * Stage 2, everything is open and no thread runs (sandbox-isolate.c): mount, network, IPC and UTS

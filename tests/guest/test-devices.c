@@ -15,27 +15,7 @@
 #include <cmocka.h>
 
 #include "memd/base/units.h"
-#include "tests/guest/vmm-run.h"
-
-#define WAIT_MS 120000
-
-/* Shows what the guest said when a check fails. */
-static void show_console(struct vmm_run *v)
-{
-	_cleanup_free_ char *console = vmm_run_console(v);
-	char *save = NULL;
-
-	for (char *line = strtok_r(console, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
-		(void)printf("# %s\n", line);
-}
-
-#define assert_guest(v, condition)                                                                 \
-	do {                                                                                       \
-		if (!(condition)) {                                                                \
-			show_console(v);                                                           \
-			fail_msg("%s", #condition);                                                \
-		}                                                                                  \
-	} while (0)
+#include "tests/guest/guest-check.h"
 
 static struct vmm_run *start(unsigned n_vcpus, const char *const *arguments, const char *cmdline)
 {
@@ -45,21 +25,8 @@ static struct vmm_run *start(unsigned n_vcpus, const char *const *arguments, con
 		.n_vcpus = n_vcpus,
 		.arguments = arguments,
 	};
-	struct vmm_run *v = NULL;
 
-	assert_int_equal(vmm_run_start(&o, &v), 0);
-	return v;
-}
-
-/* The guest powers itself off, with nothing corrupt, and memd-vmm ends well. */
-static void assert_good_end(struct vmm_run *v)
-{
-	int status = -1;
-
-	assert_guest(v, vmm_run_wait_exit(v, WAIT_MS, &status) == 0);
-	assert_guest(v, WIFEXITED(status) && WEXITSTATUS(status) == 0);
-	assert_guest(v, vmm_run_wait_text(v, "memd-guest: done", 0));
-	assert_guest(v, vmm_run_value(v, "corrupt", 1) == 0);
+	return start_guest(&o);
 }
 
 static void hostile(
@@ -141,12 +108,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(
 			hostile_guest_never_harms_the_disk, make_disk, remove_disk),
 	};
-	const char *unusable = vmm_run_unusable();
 
-	cmocka_set_message_output(CM_OUTPUT_TAP);
-	if (unusable) {
-		(void)printf("1..0 # SKIP %s\n", unusable);
+	if (!guests_can_run())
 		return 0;
-	}
+	cmocka_set_message_output(CM_OUTPUT_TAP);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

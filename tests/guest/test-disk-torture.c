@@ -23,25 +23,22 @@
 #include "memd/base/clock.h"
 #include "memd/base/fd.h"
 #include "memd/base/units.h"
+#include "tests/guest/guest-check.h"
+#include "tests/guest/pageout-run.h"
 #include "tests/guest/service-run.h"
-#include "tests/guest/vmm-run.h"
 #include "tests/guest/zram.h"
 
 #define MEMORY_BYTES (32 * MIB)
 #define DISK_BYTES   (4 * MIB)
 #define SWAP_BYTES   (128 * MIB)
 #define BLOCKS	     100000
-#define WAIT_MS	     120000
 
 struct torture {
 	char disk[64];
 	struct service_run pool;
 	struct vmm_run *guest;
-	int pidfd;
 	struct zram_swap swap;
-	pthread_t thread;
-	bool has_thread;
-	atomic_bool stop;
+	struct pageout_run pageout;
 };
 
 static int setup(void **state)
@@ -51,7 +48,6 @@ static int setup(void **state)
 
 	*state = t;
 	t->swap = ZRAM_SWAP_NONE;
-	t->pidfd = -1;
 	snprintf(t->disk, sizeof(t->disk), "/var/tmp/memd-disk.XXXXXX");
 	fd = mkstemp(t->disk);
 	if (fd < 0 || posix_fallocate(fd, 0, DISK_BYTES) != 0)
@@ -64,30 +60,13 @@ static int teardown(void **state)
 {
 	struct torture *t = *state;
 
-	atomic_store(&t->stop, true);
-	if (t->has_thread)
-		pthread_join(t->thread, NULL);
-	cleanup_closep(&t->pidfd);
+	pageout_run_done(&t->pageout);
 	vmm_run_free(t->guest);
 	service_run_done(&t->pool);
 	zram_swap_done(&t->swap);
 	unlink(t->disk);
 	free(t);
 	return 0;
-}
-
-static void *page_out_all(void *arg)
-{
-	struct torture *t = arg;
-	const struct vmm_range *ram = &vmm_run_hello(t->guest)->ranges[0];
-
-	for (uint64_t chunk = 0; !atomic_load(&t->stop); chunk += 7) { /* prime to their number */
-		fd_process_madvise(t->pidfd,
-			ram->hva + chunk % (MEMORY_BYTES / CHUNK_BYTES) * CHUNK_BYTES, CHUNK_BYTES,
-			MADV_PAGEOUT);
-		clock_sleep_us(20000);
-	}
-	return NULL;
 }
 
 static void start(struct torture *t, const char *disk_options)
@@ -108,9 +87,8 @@ static void start(struct torture *t, const char *disk_options)
 	assert_int_equal(service_run_init(&t->pool), 0);
 	assert_int_equal(service_run_start(&t->pool, "dedup/memd-pool", no_arguments), 0);
 	assert_int_equal(vmm_run_start(&o, &t->guest), 0);
-	t->pidfd = fd_pidfd_open(vmm_run_pid(t->guest));
 	connection = service_run_connect(&t->pool);
-	assert_true(t->pidfd >= 0 && connection >= 0);
+	assert_true(connection >= 0);
 	assert_int_equal(vmm_run_attach_pool(t->guest, connection), 0);
 	assert_int_equal(vmm_run_request(t->guest, VMM_SET_SCAN, &scan, sizeof(scan)), 0);
 }
@@ -120,18 +98,10 @@ static uint64_t value(struct torture *t, const char *name)
 	return vmm_run_value(t->guest, name, 0);
 }
 
-static struct vmm_stats stats_of(struct torture *t)
-{
-	struct vmm_stats s = {0};
-
-	assert_int_equal(vmm_run_get_stats(t->guest, &s), 0);
-	return s;
-}
-
 /* So that "nothing was corrupt" means something. */
 static bool did_enough(struct torture *t, uint64_t blocks)
 {
-	struct vmm_stats s = stats_of(t);
+	struct vmm_stats s = get_stats(t->guest);
 
 	return value(t, "disk_read") >= blocks && value(t, "disk_written") >= blocks / 10 &&
 	       s.scan_pages_dropped >= 1000 && s.scan_pages_mapped >= 1000;
@@ -145,23 +115,17 @@ static void read_while_pages_are_exchanged(struct torture *t, const char *disk_o
 	struct vmm_stats s;
 	int r;
 
-	if (vmm_run_unusable()) {
-		printf("# skipped: %s\n", vmm_run_unusable());
-		skip();
-	}
 	r = zram_swap_init(&t->swap, SWAP_BYTES);
 	if (r < 0)
 		printf("# without page-out: no zram for swap here (%s)\n", strerror(-r));
 	start(t, disk_options);
-	if (r == 0) {
-		assert_int_equal(pthread_create(&t->thread, NULL, page_out_all, t), 0);
-		t->has_thread = true;
-	}
+	if (r == 0)
+		assert_int_equal(pageout_run_start(&t->pageout, t->guest, 20 * US_PER_MS), 0);
 	while (!did_enough(t, blocks) && clock_monotonic_us() < end_us && !value(t, "corrupt")) {
 		clock_sleep_us(50 * US_PER_MS);
-		swapped += stats_of(t).swapped_pages;
+		swapped += get_stats(t->guest).swapped_pages;
 	}
-	s = stats_of(t);
+	s = get_stats(t->guest);
 	printf("# read %" PRIu64 " blocks, wrote %" PRIu64 ", corrupt %" PRIu64 "; mapped %" PRIu64
 	       " dropped %" PRIu64 " frozen %" PRIu64 " thawed %" PRIu64 "\n",
 		value(t, "disk_read"), value(t, "disk_written"), value(t, "corrupt"),
@@ -170,7 +134,7 @@ static void read_while_pages_are_exchanged(struct torture *t, const char *disk_o
 	assert_int_equal(value(t, "corrupt"), 0);
 	assert_int_equal(s.device_needs_reset, 0);
 	assert_true(did_enough(t, blocks));
-	if (t->has_thread)
+	if (t->pageout.started)
 		assert_true(swapped > 0);
 }
 
@@ -193,6 +157,8 @@ int main(void)
 		T(reads_through_the_page_cache_are_whole_too),
 	};
 
+	if (!guests_can_run())
+		return 0;
 	cmocka_set_message_output(CM_OUTPUT_TAP);
 	return cmocka_run_group_tests_name("disk-torture", tests, NULL, NULL);
 }

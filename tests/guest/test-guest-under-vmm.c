@@ -18,49 +18,14 @@
 
 #include "memd/base/clock.h"
 #include "memd/base/units.h"
-#include "tests/guest/vmm-run.h"
-
-#define WAIT_MS	   120000 /* only a machine that hangs gets there */
-#define PAGES(mib) ((mib)*MIB / PAGE_BYTES)
-
-/* Shows what the guest said when a check fails. */
-static void show_console(struct vmm_run *v)
-{
-	_cleanup_free_ char *console = vmm_run_console(v);
-	char *save = NULL;
-
-	for (char *line = strtok_r(console, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
-		(void)printf("# %s\n", line);
-}
-
-#define assert_guest(v, condition)                                                                 \
-	do {                                                                                       \
-		if (!(condition)) {                                                                \
-			show_console(v);                                                           \
-			fail_msg("%s", #condition);                                                \
-		}                                                                                  \
-	} while (0)
+#include "tests/guest/guest-check.h"
 
 static struct vmm_run *start(uint64_t memory_mib, unsigned n_vcpus, const char *cmdline)
 {
 	struct vmm_run_options o = {
 		.cmdline = cmdline, .memory_bytes = memory_mib * MIB, .n_vcpus = n_vcpus};
-	struct vmm_run *v = NULL;
 
-	assert_int_equal(vmm_run_start(&o, &v), 0);
-	return v;
-}
-
-/* The guest powers itself off, with nothing corrupt, and memd-vmm ends well. */
-static void assert_good_end(struct vmm_run *v)
-{
-	int status = -1;
-
-	assert_guest(v, vmm_run_wait_exit(v, WAIT_MS, &status) == 0);
-	assert_guest(v, WIFEXITED(status) && WEXITSTATUS(status) == 0);
-	assert_guest(v, vmm_run_wait_text(v, "memd-guest: done", 0));
-	assert_guest(v, vmm_run_value(v, "corrupt", 1) == 0);
-	assert_guest(v, vmm_run_value(v, "returned_dirty", 1) == 0);
+	return start_guest(&o);
 }
 
 static void verify_with_vcpus(unsigned n_vcpus)
@@ -120,24 +85,6 @@ static void guest_notices_a_word_changed_behind_its_back(void **state)
 	assert_guest(v, vmm_run_wait_text(v, "gpa=0x1000000", 0));
 	assert_guest(v, vmm_run_wait_text(v, "word=100", 0));
 	assert_guest(v, vmm_run_wait_value(v, "corrupt", 1, WAIT_MS));
-}
-
-/* Sums of the first group of the figures: a page is in exactly one state. */
-static uint64_t sum_of_states(const struct vmm_stats *s)
-{
-	return s->private_pages + s->shared_pages + s->swapped_pages + s->hole_untouched_pages +
-	       s->hole_zero_pages + s->hole_balloon_pages + s->hole_reported_pages +
-	       s->hole_hinted_pages;
-}
-
-static struct vmm_stats get_stats(struct vmm_run *v)
-{
-	struct vmm_stats stats;
-
-	assert_int_equal(vmm_run_get_stats(v, &stats), 0);
-	assert_int_equal(stats.ram_pages, vmm_run_hello(v)->ram_bytes / PAGE_BYTES);
-	assert_int_equal(sum_of_states(&stats), stats.ram_pages);
-	return stats;
 }
 
 static void balloon_gives_memory_to_the_host_and_takes_it_back(void **state)
@@ -367,12 +314,9 @@ int main(void)
 		cmocka_unit_test(killed_vmm_is_gone_at_once),
 		cmocka_unit_test(unknown_request_is_refused_and_harms_nothing),
 	};
-	const char *unusable = vmm_run_unusable();
 
-	if (unusable) {
-		(void)printf("1..0 # SKIP %s\n", unusable);
+	if (!guests_can_run())
 		return 0;
-	}
 	cmocka_set_message_output(CM_OUTPUT_TAP);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -22,8 +22,10 @@
 #include "memd/base/clock.h"
 #include "memd/base/fd.h"
 #include "memd/base/units.h"
+#include "tests/guest/guest-check.h"
+#include "tests/guest/pageout-run.h"
+#include "tests/guest/sanitizer.h"
 #include "tests/guest/service-run.h"
-#include "tests/guest/vmm-run.h"
 #include "tests/guest/zram.h"
 
 #define N_VCPUS	     3
@@ -31,19 +33,15 @@
 #define VERIFIED     200000
 #define DROPPED	     5000
 #define WRITTEN	     5000
-#define WAIT_MS	     180000
 #define WORKLOAD                                                                                   \
-	"seed=3 report_ms=250 hint_mib=96 hint_block_kib=256 hint_reuse_pct=50 hint_run_ms=100 "    \
-	"unique_mib=4 zero_mib=4 rewrite_per_s=1000 rewrite_zero_per_s=1000 verify_per_s=5000 "     \
+	"seed=3 report_ms=250 hint_mib=96 hint_block_kib=256 hint_reuse_pct=50 hint_run_ms=100 "   \
+	"unique_mib=4 zero_mib=4 rewrite_per_s=1000 rewrite_zero_per_s=1000 verify_per_s=5000 "    \
 	"reporting=0"
 
 struct torture {
 	struct vmm_run *guest;
 	struct zram_swap swap;
-	pthread_t thread;
-	bool has_thread;
-	atomic_bool stop;
-	int pidfd;
+	struct pageout_run pageout;
 };
 
 static int setup(void **state)
@@ -52,7 +50,6 @@ static int setup(void **state)
 
 	*state = t;
 	t->swap = ZRAM_SWAP_NONE;
-	t->pidfd = -1;
 	return 0;
 }
 
@@ -60,51 +57,22 @@ static int teardown(void **state)
 {
 	struct torture *t = *state;
 
-	atomic_store(&t->stop, true);
-	if (t->has_thread)
-		pthread_join(t->thread, NULL);
-	cleanup_closep(&t->pidfd);
+	pageout_run_done(&t->pageout);
 	vmm_run_free(t->guest);
 	zram_swap_done(&t->swap);
 	free(t);
 	return 0;
 }
 
-static void start_guest(struct torture *t)
+static void start(struct torture *t)
 {
 	const struct vmm_set_scan scan = {.mode = VMM_SCAN_ZERO_ONLY, .max_cpu_bp = 2000};
 	const struct vmm_run_options o = {
 		.cmdline = WORKLOAD, .memory_bytes = MEMORY_BYTES, .n_vcpus = N_VCPUS};
 
 	assert_int_equal(vmm_run_start(&o, &t->guest), 0);
-	t->pidfd = fd_pidfd_open(vmm_run_pid(t->guest));
-	assert_true(t->pidfd >= 0);
 	assert_int_equal(vmm_run_request(t->guest, VMM_SET_SCAN, &scan, sizeof(scan)), 0);
 	assert_true(vmm_run_wait_text(t->guest, "phase=run", WAIT_MS));
-}
-
-static void *page_out_all(void *arg)
-{
-	struct torture *t = arg;
-	const struct vmm_range *ram = &vmm_run_hello(t->guest)->ranges[0];
-	uint64_t chunk = 0;
-
-	while (!atomic_load(&t->stop)) {
-		fd_process_madvise(t->pidfd,
-			ram->hva + chunk % (MEMORY_BYTES / CHUNK_BYTES) * CHUNK_BYTES, CHUNK_BYTES,
-			MADV_PAGEOUT);
-		chunk += 7; /* prime to the number of chunks */
-		clock_sleep_us(30000);
-	}
-	return NULL;
-}
-
-static struct vmm_stats stats_of(struct torture *t)
-{
-	struct vmm_stats s = {0};
-
-	assert_int_equal(vmm_run_get_stats(t->guest, &s), 0);
-	return s;
 }
 
 static uint64_t pages_to_verify(void)
@@ -117,7 +85,7 @@ static uint64_t pages_to_verify(void)
 /* So that "nothing was corrupt" means something. */
 static bool did_enough(struct torture *t)
 {
-	struct vmm_stats s = stats_of(t);
+	struct vmm_stats s = get_stats(t->guest);
 
 	return vmm_run_value(t->guest, "verified", 0) >= pages_to_verify() &&
 	       s.hint_dropped_pages >= DROPPED && s.hint_written_pages >= WRITTEN &&
@@ -137,7 +105,7 @@ static void torture(struct torture *t, bool (*enough)(struct torture *t))
 		assert_int_equal(r, 0);
 		clock_sleep_us(20 * US_PER_MS);
 	}
-	s = stats_of(t);
+	s = get_stats(t->guest);
 	printf("# verified %" PRIu64 " corrupt %" PRIu64 "; runs %" PRIu64 " hinted %" PRIu64
 	       " dropped %" PRIu64 " written since %" PRIu64 " unsettled %" PRIu64
 	       " swapped now %" PRIu64 ", %" PRIu64 " ms a run\n",
@@ -152,28 +120,16 @@ static void a_guest_that_reuses_hinted_blocks_at_once_loses_no_word(void **state
 	struct torture *t = *state;
 	int r;
 
-	if (vmm_run_unusable()) {
-		printf("# skipped: %s\n", vmm_run_unusable());
-		skip();
-	}
 	r = zram_swap_init(&t->swap, 512 * MIB);
 	if (r < 0)
 		printf("# without page-out: no zram for swap here (%s)\n", strerror(-r));
-	start_guest(t);
-	if (r == 0) {
-		assert_int_equal(pthread_create(&t->thread, NULL, page_out_all, t), 0);
-		t->has_thread = true;
-	}
+	start(t);
+	if (r == 0)
+		assert_int_equal(pageout_run_start(&t->pageout, t->guest, 30 * US_PER_MS), 0);
 	torture(t, did_enough);
 	assert_int_equal(vmm_run_value(t->guest, "corrupt", 1), 0);
 	assert_true(did_enough(t));
 }
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define HAS_SANITIZER true
-#else
-#define HAS_SANITIZER false
-#endif
 
 static bool never(struct torture *t)
 {
@@ -186,17 +142,11 @@ static void it_loses_words_without_the_log(void **state)
 	struct torture *t = *state;
 	char path[PATH_MAX];
 
-	if (vmm_run_unusable()) {
-		printf("# skipped: %s\n", vmm_run_unusable());
-		skip();
-	}
-	if (HAS_SANITIZER) {
-		printf("# skipped: the sanitizer's runtime does not let another library come first\n");
-		return; /* cmocka's skip() prints "not ok", which prove counts as a failure */
-	}
+	if (left_out_with_a_sanitizer(NO_PRELOAD))
+		return;
 	assert_int_equal(service_run_build_path("tests/guest/libno-log.so", path, sizeof(path)), 0);
 	setenv("LD_PRELOAD", path, 1);
-	start_guest(t);
+	start(t);
 	unsetenv("LD_PRELOAD");
 	torture(t, never);
 	assert_true(vmm_run_value(t->guest, "corrupt", 0) > 0);
@@ -210,6 +160,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(it_loses_words_without_the_log, setup, teardown),
 	};
 
+	if (!guests_can_run())
+		return 0;
 	cmocka_set_message_output(CM_OUTPUT_TAP);
 	return cmocka_run_group_tests_name("hint-torture", tests, NULL, NULL);
 }

@@ -24,8 +24,10 @@
 #include "memd/base/fd.h"
 #include "memd/base/pool-proto.h"
 #include "memd/base/units.h"
+#include "tests/guest/guest-check.h"
+#include "tests/guest/pageout-run.h"
+#include "tests/guest/sanitizer.h"
 #include "tests/guest/service-run.h"
-#include "tests/guest/vmm-run.h"
 #include "tests/guest/zram.h"
 
 #define N_GUESTS     2
@@ -33,17 +35,12 @@
 #define MEMORY_BYTES (64 * MIB)
 #define SWAP_BYTES   (512 * MIB)
 #define VERIFIED     1000000
-#define WAIT_MS	     120000
 
 struct torture {
 	struct service_run pool;
 	struct vmm_run *guests[N_GUESTS];
-	int pidfds[N_GUESTS];
+	struct pageout_run pageouts[N_GUESTS];
 	struct zram_swap swap;
-	bool has_swap;
-	pthread_t thread;
-	bool has_thread;
-	atomic_bool stop;
 };
 
 static int setup(void **state)
@@ -52,14 +49,12 @@ static int setup(void **state)
 
 	*state = t;
 	t->swap = ZRAM_SWAP_NONE;
-	for (unsigned i = 0; i < N_GUESTS; i++)
-		t->pidfds[i] = -1;
 	return 0;
 }
 
 static void stop_guest(struct torture *t, unsigned i)
 {
-	cleanup_closep(&t->pidfds[i]);
+	pageout_run_done(&t->pageouts[i]);
 	vmm_run_free(t->guests[i]);
 	t->guests[i] = NULL;
 }
@@ -68,9 +63,6 @@ static int teardown(void **state)
 {
 	struct torture *t = *state;
 
-	atomic_store(&t->stop, true);
-	if (t->has_thread)
-		pthread_join(t->thread, NULL);
 	for (unsigned i = 0; i < N_GUESTS; i++)
 		stop_guest(t, i);
 	service_run_done(&t->pool);
@@ -80,7 +72,7 @@ static int teardown(void **state)
 }
 
 /* mode: enum vmm_scan_mode */
-static void start_guest(struct torture *t, unsigned i, const char *workload, uint32_t mode)
+static void start(struct torture *t, unsigned i, const char *workload, uint32_t mode)
 {
 	const struct vmm_set_scan scan = {.mode = mode, .max_cpu_bp = 10000};
 	char cmdline[256];
@@ -90,8 +82,6 @@ static void start_guest(struct torture *t, unsigned i, const char *workload, uin
 
 	snprintf(cmdline, sizeof(cmdline), "seed=%u report_ms=250 %s", i + 1, workload);
 	assert_int_equal(vmm_run_start(&o, &t->guests[i]), 0);
-	t->pidfds[i] = fd_pidfd_open(vmm_run_pid(t->guests[i]));
-	assert_true(t->pidfds[i] >= 0);
 	if (mode == VMM_SCAN_SHARE) {
 		connection = service_run_connect(&t->pool);
 		assert_true(connection >= 0);
@@ -106,35 +96,6 @@ static void start_pool(struct torture *t)
 
 	assert_int_equal(service_run_init(&t->pool), 0);
 	assert_int_equal(service_run_start(&t->pool, "dedup/memd-pool", no_arguments), 0);
-}
-
-static const struct vmm_range *ram_of(const struct torture *t, unsigned i)
-{
-	return &vmm_run_hello(t->guests[i])->ranges[0];
-}
-
-/* As memd does it, but everything, always. */
-static void *page_out_all(void *arg)
-{
-	struct torture *t = arg;
-	uint64_t chunk = 0;
-
-	while (!atomic_load(&t->stop)) {
-		for (unsigned i = 0; i < N_GUESTS; i++)
-			fd_process_madvise(t->pidfds[i],
-				ram_of(t, i)->hva +
-					chunk % (MEMORY_BYTES / CHUNK_BYTES) * CHUNK_BYTES,
-				CHUNK_BYTES, MADV_PAGEOUT);
-		chunk += 7; /* prime to the number of chunks */
-		clock_sleep_us(30000);
-	}
-	return NULL;
-}
-
-static void start_thread(struct torture *t, void *(*main)(void *))
-{
-	assert_int_equal(pthread_create(&t->thread, NULL, main, t), 0);
-	t->has_thread = true;
 }
 
 static uint64_t sum_on_consoles(struct torture *t, const char *name)
@@ -154,21 +115,13 @@ static uint64_t pages_to_verify(void)
 	return text ? strtoull(text, NULL, 10) : VERIFIED;
 }
 
-static struct vmm_stats stats_of(struct torture *t, unsigned i)
-{
-	struct vmm_stats s = {0};
-
-	assert_int_equal(vmm_run_get_stats(t->guests[i], &s), 0);
-	return s;
-}
-
 /* So that "nothing was corrupt" means something: the figures of both guests must reach these. */
 static bool did_enough(struct torture *t)
 {
 	if (sum_on_consoles(t, "verified") < pages_to_verify())
 		return false;
 	for (unsigned i = 0; i < N_GUESTS; i++) {
-		struct vmm_stats s = stats_of(t, i);
+		struct vmm_stats s = get_stats(t->guests[i]);
 
 		if (s.scan_pages_mapped < 5000 || s.scan_pages_dropped < 2000 ||
 			s.scan_pages_broken < 1000)
@@ -183,32 +136,29 @@ static void vcpus_see_nothing_while_pages_are_exchanged(void **state)
 	uint64_t end_us = clock_monotonic_us() + WAIT_MS * US_PER_MS, swapped = 0;
 	int r;
 
-	if (vmm_run_unusable()) {
-		printf("# skipped: %s\n", vmm_run_unusable());
-		skip();
-	}
 	r = zram_swap_init(&t->swap, SWAP_BYTES);
 	if (r < 0)
 		printf("# without page-out: no zram for swap here (%s)\n", strerror(-r));
 	start_pool(t);
 	for (unsigned i = 0; i < N_GUESTS; i++)
-		start_guest(t, i,
+		start(t, i,
 			"common_mib=16 unique_mib=8 zero_mib=8 hot_mib=4 rewrite_per_s=5000 "
 			"rewrite_common_per_s=2000 rewrite_zero_per_s=2000 "
 			"sweep_pages_per_s=1000000 verify_per_s=1000000",
 			VMM_SCAN_SHARE);
-	if (r == 0)
-		start_thread(t, page_out_all);
+	for (unsigned i = 0; i < N_GUESTS && r == 0; i++)
+		assert_int_equal(
+			pageout_run_start(&t->pageouts[i], t->guests[i], 30 * US_PER_MS), 0);
 	while (!did_enough(t) && clock_monotonic_us() < end_us && !sum_on_consoles(t, "corrupt")) {
 		clock_sleep_us(100 * US_PER_MS);
 		for (unsigned i = 0; i < N_GUESTS; i++)
-			swapped += stats_of(t, i).swapped_pages;
+			swapped += get_stats(t->guests[i]).swapped_pages;
 	}
 	printf("# verified %" PRIu64 " corrupt %" PRIu64 " written %" PRIu64 "\n",
 		sum_on_consoles(t, "verified"), sum_on_consoles(t, "corrupt"),
 		sum_on_consoles(t, "written"));
 	for (unsigned i = 0; i < N_GUESTS; i++) {
-		struct vmm_stats s = stats_of(t, i);
+		struct vmm_stats s = get_stats(t->guests[i]);
 
 		printf("# guest %u: mapped %" PRIu64 " dropped %" PRIu64 " broken %" PRIu64
 		       " thawed %" PRIu64 " frozen %" PRIu64 " passes %" PRIu64 ", now %" PRIu64
@@ -219,15 +169,9 @@ static void vcpus_see_nothing_while_pages_are_exchanged(void **state)
 	}
 	assert_int_equal(sum_on_consoles(t, "corrupt"), 0);
 	assert_true(did_enough(t));
-	if (t->has_thread)
+	if (t->pageouts[0].started)
 		assert_true(swapped > 0);
 }
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define HAS_SANITIZER true
-#else
-#define HAS_SANITIZER false
-#endif
 
 /* The same with thaw-early.c in the way: what is left of the primitive without the freeze. */
 static void vcpus_see_wrong_words_without_the_freeze(void **state)
@@ -237,15 +181,8 @@ static void vcpus_see_wrong_words_without_the_freeze(void **state)
 	uint64_t end_us, corrupt = 0;
 	int status;
 
-	if (vmm_run_unusable()) {
-		printf("# skipped: %s\n", vmm_run_unusable());
-		skip();
-	}
-	if (HAS_SANITIZER) {
-		printf("# skipped: the sanitizer's runtime does not let another library come "
-		       "first\n");
-		return; /* cmocka's skip() prints "not ok", which prove counts as a failure */
-	}
+	if (left_out_with_a_sanitizer(NO_PRELOAD))
+		return;
 	assert_int_equal(
 		service_run_build_path("tests/guest/libthaw-early.so", path, sizeof(path)), 0);
 	setenv("LD_PRELOAD", path, 1);
@@ -255,7 +192,7 @@ static void vcpus_see_wrong_words_without_the_freeze(void **state)
 	 */
 	end_us = clock_monotonic_us() + WAIT_MS * US_PER_MS;
 	while (!corrupt && clock_monotonic_us() < end_us) {
-		start_guest(t, 0, "zero_mib=8 rewrite_zero_per_s=1000000 sweep_pages_per_s=1000000",
+		start(t, 0, "zero_mib=8 rewrite_zero_per_s=1000000 sweep_pages_per_s=1000000",
 			VMM_SCAN_ZERO_ONLY);
 		while (!(corrupt = sum_on_consoles(t, "corrupt")) &&
 			vmm_run_wait_exit(t->guests[0], 100, &status) < 0 &&
@@ -277,6 +214,8 @@ int main(void)
 			vcpus_see_wrong_words_without_the_freeze, setup, teardown),
 	};
 
+	if (!guests_can_run())
+		return 0;
 	cmocka_set_message_output(CM_OUTPUT_TAP);
 	return cmocka_run_group_tests_name("sharing-torture", tests, NULL, NULL);
 }

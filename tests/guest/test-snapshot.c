@@ -19,43 +19,13 @@
 #include "memd/base/fd.h"
 #include "memd/base/template-file.h"
 #include "memd/base/units.h"
-#include "tests/guest/vmm-run.h"
+#include "tests/guest/guest-check.h"
 
-#define WAIT_MS	   120000 /* only a machine that hangs gets there */
 #define MEMORY_MIB 64
 #define DATA_MIB   (8 + 24 + 8)
 #define N_CLONES   2
 
 static char directory[] = "/tmp/memd-test-XXXXXX";
-
-static void show_console(struct vmm_run *v)
-{
-	_cleanup_free_ char *console = vmm_run_console(v);
-	char *save = NULL;
-
-	for (char *line = strtok_r(console, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
-		(void)printf("# %s\n", line);
-	(void)printf(
-		"# state %u %s\n", vmm_run_last_event(v)->state, vmm_run_last_event(v)->reason);
-}
-
-#define assert_guest(v, condition)                                                                 \
-	do {                                                                                       \
-		if (!(condition)) {                                                                \
-			show_console(v);                                                           \
-			fail_msg("%s", #condition);                                                \
-		}                                                                                  \
-	} while (0)
-
-static void require_kvm(void)
-{
-	const char *why = vmm_run_unusable();
-
-	if (why) {
-		print_message("# %s\n", why);
-		skip();
-	}
-}
 
 /* A guest with memory of all kinds, which it rewrites and verifies all the time. */
 static struct vmm_run *start(unsigned n_vcpus)
@@ -67,10 +37,8 @@ static struct vmm_run *start(unsigned n_vcpus)
 		.memory_bytes = MEMORY_MIB * MIB,
 		.n_vcpus = n_vcpus,
 	};
-	struct vmm_run *v = NULL;
+	struct vmm_run *v = start_guest(&o);
 
-	require_kvm();
-	assert_int_equal(vmm_run_start(&o, &v), 0);
 	assert_guest(v, vmm_run_wait_text(v, "phase=run", WAIT_MS));
 	return v;
 }
@@ -78,18 +46,8 @@ static struct vmm_run *start(unsigned n_vcpus)
 static struct vmm_run *restore(int template_fd)
 {
 	struct vmm_run_options o = {.snapshot = directory, .template_fd = template_fd};
-	struct vmm_run *v = NULL;
 
-	assert_int_equal(vmm_run_start(&o, &v), 0);
-	return v;
-}
-
-static struct vmm_stats get_stats(struct vmm_run *v)
-{
-	struct vmm_stats stats;
-
-	assert_int_equal(vmm_run_get_stats(v, &stats), 0);
-	return stats;
+	return start_guest(&o);
 }
 
 /* The guest verifies all of its memory once more, and all of it is right. */
@@ -168,11 +126,6 @@ static void clones_share_the_template_and_write_for_themselves(void **state)
 		s = get_stats(clones[i]);
 		/* what nobody rewrites is still the template's */
 		assert_true(s.template_pages > 16 * MIB / PAGE_BYTES);
-		assert_int_equal(s.private_pages + s.shared_pages + s.template_pages +
-					 s.swapped_pages + s.hole_untouched_pages +
-					 s.hole_zero_pages + s.hole_balloon_pages +
-					 s.hole_reported_pages,
-			s.ram_pages);
 	}
 	assert_int_equal(vmm_run_request(v, VMM_RESUME, NULL, 0), 0);
 	assert_verifies_all(v);
@@ -221,7 +174,6 @@ static void a_device_that_cannot_be_saved_refuses_the_snapshot(void **state)
 	_cleanup_(vmm_run_freep) struct vmm_run *v = NULL;
 	uint64_t before;
 
-	require_kvm();
 	assert_int_equal(vmm_run_start(&o, &v), 0);
 	assert_guest(v, vmm_run_wait_text(v, "phase=run", WAIT_MS));
 	assert_int_equal(vmm_run_snapshot(v, directory), -EOPNOTSUPP);
@@ -265,6 +217,8 @@ int main(void)
 			a_device_that_cannot_be_saved_refuses_the_snapshot, empty_directory),
 	};
 
+	if (!guests_can_run())
+		return 0;
 	cmocka_set_message_output(CM_OUTPUT_TAP);
 	return cmocka_run_group_tests(tests, make_directory, remove_directory);
 }

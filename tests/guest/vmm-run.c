@@ -13,13 +13,14 @@
 
 #include "memd/base/clock.h"
 #include "memd/base/fd.h"
-#include "memd/base/procfs.h"
+#include "memd/base/units.h"
 #include "tests/guest/service-run.h"
 
 #define REPLY_TIMEOUT_US  (20 * US_PER_S) /* a machine busy with other tests, a sanitizer build */
 #define ARGUMENTS_MAX	  32 /* of service-run.c */
 #define LOOK_US		  (20 * US_PER_MS)
 #define CONSOLE_BYTES_MAX (16 << 20)
+#define SMAPS_BYTES_MAX	  (64 << 20)
 
 struct vmm_run {
 	struct service_run service;
@@ -381,11 +382,35 @@ int vmm_run_wait_exit(struct vmm_run *v, unsigned timeout_ms, int *ret_status)
 	return service_run_wait_exit(&v->service, timeout_ms, ret_status);
 }
 
+/* Whether the guest's RAM is at that address of memd-vmm. */
+static bool is_ram(const struct vmm_run *v, uint64_t hva)
+{
+	for (uint32_t i = 0; i < v->hello.n_ranges; i++)
+		if (hva - v->hello.ranges[i].hva < v->hello.ranges[i].bytes)
+			return true;
+	return false;
+}
+
 uint64_t vmm_run_anonymous_bytes(const struct vmm_run *v)
 {
-	struct smaps_rollup rollup;
+	_cleanup_free_ char *text = NULL;
+	uint64_t sum = 0, kib;
+	char path[32], *save = NULL;
+	bool of_ram = false;
 
-	return procfs_read_smaps_rollup(v->service.pid, &rollup) < 0 ? 0 : rollup.anonymous_bytes;
+	(void)snprintf(path, sizeof(path), "/proc/%d/smaps", (int)v->service.pid);
+	if (fd_read_file_at(AT_FDCWD, path, SMAPS_BYTES_MAX, &text, NULL) < 0)
+		return 0;
+	/* a line with the addresses of a mapping, then lines with its figures */
+	for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+		uint64_t begin, end;
+
+		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " ", &begin, &end) == 2)
+			of_ram = is_ram(v, begin);
+		else if (of_ram && sscanf(line, "Anonymous: %" SCNu64, &kib) == 1)
+			sum += kib * KIB;
+	}
+	return sum;
 }
 
 int vmm_run_poke(const struct vmm_run *v, uint64_t gpa, const void *bytes, size_t size)

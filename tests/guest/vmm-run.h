@@ -81,7 +81,7 @@ char *vmm_run_console(const struct vmm_run *v);
 /* Waits for the end of the process. Its wait status, or -ETIMEDOUT. */
 int vmm_run_wait_exit(struct vmm_run *v, unsigned timeout_ms, int *ret_status);
 
-/* Anonymous memory of the process as the kernel counts it (smaps_rollup). 0 when it is gone. */
+/* Anonymous memory behind the guest's RAM as the kernel counts it (smaps). 0 when the process is gone. */
 uint64_t vmm_run_anonymous_bytes(const struct vmm_run *v);
 /* Writes guest memory behind the guest's back. -EFAULT when gpa .. gpa + size is not RAM. */
 int vmm_run_poke(const struct vmm_run *v, uint64_t gpa, const void *bytes, size_t size);

@@ -16,21 +16,11 @@
 #include <cmocka.h>
 
 #include "memd/base/units.h"
-#include "tests/guest/vmm-run.h"
+#include "tests/guest/guest-check.h"
 
 #define BOOT_MS 540000
 
 static char kernel_path[PATH_MAX];
-
-static void show_console(struct vmm_run *v)
-{
-	_cleanup_free_ char *console = vmm_run_console(v);
-	char *save = NULL;
-
-	for (char *line = strtok_r(console, "\r\n", &save); line;
-		line = strtok_r(NULL, "\r\n", &save))
-		(void)printf("# %s\n", line);
-}
 
 static void a_stock_kernel_reaches_its_init(void **state)
 {

@@ -21,14 +21,11 @@
 #include "memd/base/cleanup.h"
 #include "memd/base/clock.h"
 #include "memd/base/fd.h"
+#include "memd/base/sanitizer.h"
 #include "memd/base/units.h"
 
 /* What a process that fills 16 MiB takes at most; the thread sanitizer keeps several shadows of each word. */
-#ifdef __SANITIZE_THREAD__
-#define EATER_MAX_BYTES (160 * MIB)
-#else
-#define EATER_MAX_BYTES (24 * MIB)
-#endif
+#define EATER_MAX_BYTES ((HAS_THREAD_SANITIZER ? 160 : 24) * MIB)
 
 struct fixture {
 	enum cgroup_mode mode;

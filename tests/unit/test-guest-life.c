@@ -155,17 +155,6 @@ static struct guest *start(struct world *w, const char *name, const char *how)
 	return g;
 }
 
-/* Its memory is in what memd itself takes, and more than the budget of these guests. */
-static bool has_thread_sanitizer(void)
-{
-#ifdef __SANITIZE_THREAD__
-	printf("# left out: the thread sanitizer's memory counts as memd's\n");
-	return true;
-#else
-	return false;
-#endif
-}
-
 static void wait_ticks(struct world *w, uint64_t n)
 {
 	uint64_t from = w->m->figures.ticks;
@@ -178,8 +167,6 @@ static void a_started_guest_runs_and_its_figures_are_the_kernels(void **state)
 	struct world *w = *state;
 	struct guest *g = start(w, "a", "touch_mib=8");
 
-	if (has_thread_sanitizer())
-		return;
 	UNTIL(w, g->sample.valid && w->m->ledger.private_bytes > 0);
 	assert_in_range(g->ledger.private_bytes, 8 * MIB, 8 * MIB + 64 * KIB);
 	assert_int_equal(g->ledger.private_bytes + g->ledger.hole_untouched_bytes, 32 * MIB);
@@ -271,8 +258,6 @@ static void the_balloon_follows_an_operators_target_on_an_idle_host(void **state
 	struct guest *g = start(w, "a", "touch_mib=8");
 	struct refusal refusal = {0};
 
-	if (has_thread_sanitizer())
-		return;
 	assert_int_equal(manager_set_target(w->m, g, 16 * MIB, &refusal), 0);
 	UNTIL(w, g->sample.after.balloon_actual_pages >= 14 * MIB / PAGE_BYTES);
 	assert_int_equal(manager_set_target(w->m, g, 0, &refusal), 0);
@@ -285,8 +270,6 @@ static void a_killed_guest_leaves_the_others_and_the_ledger_right(void **state)
 	struct guest *a = start(w, "a", "touch_mib=16"), *b = start(w, "b", "touch_mib=4");
 	uint64_t ticks;
 
-	if (has_thread_sanitizer())
-		return;
 	UNTIL(w, a->sample.valid && b->sample.valid && w->m->ledger.private_bytes >= 20 * MIB);
 	kill(a->child.pid, SIGKILL);
 	UNTIL(w, w->m->n_guests == 1);

@@ -19,12 +19,7 @@
 #include "memd/base/units.h"
 #include "memd/policy-run.h"
 #include "tests/abi/layout.h"
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#else
-#define SANITIZED 0
-#endif
+#include "tests/guest/sanitizer.h"
 
 #define PATIENT_US   (20 * US_PER_S) /* a machine under load; nobody waits so long who answers */
 #define IMPATIENT_US (50 * US_PER_MS)
@@ -266,7 +261,7 @@ static void settings_that_a_plugin_refuses_are_said(void **state)
 	assert_non_null(strstr(w->error.text, "there is only Percent="));
 }
 
-#if !SANITIZED
+#if !HAS_SANITIZER
 static void plugin_can_do_nothing_but_propose(void **state)
 {
 	struct world *w = *state;
@@ -297,7 +292,7 @@ static void dies(struct world *w, const char *deed, const char *why)
 
 static void plugin_that_crashes_is_set_aside(void **state)
 {
-	dies(*state, "crash", SANITIZED ? "exited with code" : "signal 11");
+	dies(*state, "crash", "signal 11");
 }
 
 static void plugin_that_exits_is_set_aside(void **state)
@@ -310,7 +305,7 @@ static void plugin_that_gives_up_is_set_aside(void **state)
 	dies(*state, "give-up", "Broken pipe");
 }
 
-#if !SANITIZED
+#if !HAS_SANITIZER
 static void plugin_that_allocates_without_end_is_set_aside(void **state)
 {
 	dies(*state, "allocate", "signal 11");
@@ -594,7 +589,7 @@ int main(void)
 		IN_WORLD(plugin_that_crashes_is_set_aside),
 		IN_WORLD(plugin_that_exits_is_set_aside),
 		IN_WORLD(plugin_that_gives_up_is_set_aside),
-#if !SANITIZED /* which make calls of their own, and reserve more memory than any limit allows */
+#if !HAS_SANITIZER /* which make calls of their own, and reserve more memory than any limit allows */
 		IN_WORLD(plugin_can_do_nothing_but_propose),
 		IN_WORLD(plugin_that_allocates_without_end_is_set_aside),
 #endif
@@ -617,6 +612,7 @@ int main(void)
 		IN_WORLD(many_guests_are_shown_to_a_plugin),
 	};
 
+	sanitizers_let_die(); /* plugins, and the process that runs them */
 	cmocka_set_message_output(CM_OUTPUT_TAP);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
