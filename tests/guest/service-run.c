@@ -56,12 +56,22 @@ static void remove_directory(const char *path)
 	rmdir(path);
 }
 
+/* Signals that nobody sends to processes of ours: they come of what the process does itself. */
+static bool is_of_a_bug(int signal)
+{
+	return signal == SIGSEGV || signal == SIGBUS || signal == SIGABRT || signal == SIGILL ||
+	       signal == SIGFPE || signal == SIGTRAP || signal == SIGSYS;
+}
+
 void service_run_done(struct service_run *s)
 {
-	if (s->pid > 0 && !s->reaped) {
+	if (s->pid > 0 && !service_run_reap(s, WNOHANG)) {
 		kill(s->pid, SIGKILL);
 		service_run_reap(s, 0);
 	}
+	if (s->reaped && !s->looked && WIFSIGNALED(s->status) && is_of_a_bug(WTERMSIG(s->status)))
+		(void)printf("not ok - process %d died: %s\n", (int)s->pid,
+			strsignal(WTERMSIG(s->status)));
 	if (s->directory[0])
 		remove_directory(s->directory);
 	*s = (struct service_run){0};
@@ -130,6 +140,7 @@ int service_run_wait_exit(struct service_run *s, unsigned timeout_ms, int *ret_s
 			return -ETIMEDOUT;
 		clock_sleep_us(LOOK_US);
 	}
+	s->looked = true;
 	*ret_status = s->status;
 	return 0;
 }

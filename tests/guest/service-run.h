@@ -14,6 +14,7 @@ struct service_run {
 	pid_t pid;
 	bool reaped;
 	int status; /* as waitpid says, once reaped */
+	bool looked; /* the test asked how it ended */
 	char directory[64];
 	char socket[96];
 };
@@ -21,8 +22,9 @@ struct service_run {
 /* Makes the directory. An errno of mkdtemp. */
 int service_run_init(struct service_run *s);
 /*
- * Kills what still runs, waits for it, and removes the directory with all files in it. {0} is
- * allowed.
+ * Kills what still runs, waits for it, and removes the directory with all files in it. A process
+ * that had died of a bug before (SIGSEGV and the like) without the test having asked for its status
+ * fails the test: by a line of TAP beyond its plan. {0} is allowed.
  */
 void service_run_done(struct service_run *s);
 
