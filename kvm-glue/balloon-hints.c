@@ -214,13 +214,6 @@ static int take_chain(struct balloon_hints *h, uint32_t poison)
 	return 0;
 }
 
-static int pop(struct virtq *q, struct virtq_chain *chain)
-{
-	int r = virtq_pop(q, chain);
-
-	return r == VIRTQ_EMPTY && virtq_rearm(q) ? virtq_pop(q, chain) : r;
-}
-
 /* Handles what was collected, and gives all chains back. */
 static void give_back(struct balloon_hints *h, struct virtq *q)
 {
@@ -241,7 +234,7 @@ int balloon_hints_serve(
 	int r = 0;
 
 	while (h->n_heads < q->size && r == 0) {
-		r = pop(q, &h->chain);
+		r = virtq_next(q, &h->chain);
 		if (r != 0)
 			break;
 		h->chain.popped = false; /* its head is what is kept of it */

@@ -163,9 +163,7 @@ static int balloon_serve(struct virtio_device *d, unsigned queue)
 	for (unsigned n = 0; n < q->size && r == 0; n++) {
 		struct balloon_tally t = {0};
 
-		r = virtq_pop(q, &b->chain);
-		if (r == VIRTQ_EMPTY && virtq_rearm(q))
-			r = virtq_pop(q, &b->chain);
+		r = virtq_next(q, &b->chain);
 		if (r != 0)
 			break;
 		r = handle(b, b->roles[queue], &t);

@@ -367,9 +367,7 @@ static int blk_serve(struct virtio_device *d, unsigned queue)
 			break;
 		}
 		rq = &b->requests[b->free_list[b->n_free - 1]];
-		r = virtq_pop(q, &rq->chain);
-		if (r == VIRTQ_EMPTY && virtq_rearm(q))
-			r = virtq_pop(q, &rq->chain);
+		r = virtq_next(q, &rq->chain);
 		if (r != 0)
 			break;
 		b->n_free--;

@@ -45,15 +45,6 @@ void frames_free(struct frames *f)
 	free(f);
 }
 
-static int next_chain(struct virtq *q, struct virtq_chain *ret)
-{
-	int r = virtq_pop(q, ret);
-
-	if (r == VIRTQ_EMPTY && virtq_rearm(q))
-		r = virtq_pop(q, ret);
-	return r;
-}
-
 /* --- from the guest */
 
 /* False: the other side takes no more for now. A frame that it refuses is lost, as on any wire. */
@@ -86,7 +77,7 @@ int frames_serve_to_host(struct frames *f)
 			r = VIRTQ_EMPTY;
 			break;
 		}
-		r = next_chain(q, &f->chain);
+		r = virtq_next(q, &f->chain);
 		if (r != 0)
 			break;
 		r = take(f, &f->chain);
@@ -109,7 +100,7 @@ static int find_room(struct frames *f)
 
 	while (f->room_bytes < f->to_guest_bytes && f->n_chains < (merge ? FRAMES_CHAINS_MAX : 1)) {
 		struct virtq_chain *c = &f->chains[f->n_chains];
-		int r = next_chain(&f->device->queues[f->to_guest_queue], c);
+		int r = virtq_next(&f->device->queues[f->to_guest_queue], c);
 
 		if (r != 0)
 			return r;

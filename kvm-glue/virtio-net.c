@@ -150,9 +150,7 @@ static int serve_control(struct virtio_net *n, unsigned queue)
 		uint8_t answer = CONTROL_ERR;
 		size_t written = 0;
 
-		r = virtq_pop(q, &n->chain);
-		if (r == VIRTQ_EMPTY && virtq_rearm(q))
-			r = virtq_pop(q, &n->chain);
+		r = virtq_next(q, &n->chain);
 		if (r != 0)
 			break;
 		if (n->chain.n_readable == 0 || n->chain.writable_bytes == 0) {

@@ -55,9 +55,7 @@ static int rng_serve(struct virtio_device *d, unsigned queue)
 	for (unsigned n = 0; n < q->size && r == 0; n++) {
 		uint32_t written;
 
-		r = virtq_pop(q, &rng->chain);
-		if (r == VIRTQ_EMPTY && virtq_rearm(q))
-			r = virtq_pop(q, &rng->chain);
+		r = virtq_next(q, &rng->chain);
 		if (r != 0)
 			break;
 		/* 5.4.6.1: the driver gives buffers to be written only */

@@ -221,6 +221,13 @@ int virtq_pop(struct virtq *q, struct virtq_chain *ret)
 	return 0;
 }
 
+int virtq_next(struct virtq *q, struct virtq_chain *ret)
+{
+	int r = virtq_pop(q, ret);
+
+	return r == VIRTQ_EMPTY && virtq_rearm(q) ? virtq_pop(q, ret) : r;
+}
+
 void virtq_unpop(struct virtq *q, struct virtq_chain *c)
 {
 	assert(c->popped && q->size != 0);

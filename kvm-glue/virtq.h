@@ -81,6 +81,8 @@ void virtq_done(struct virtq *q);
  * (guest_ram_wrote) from here on, but for a queue that is `unwritten`.
  */
 int virtq_pop(struct virtq *q, struct virtq_chain *ret);
+/* The same; with VIRTQ_EMPTY the driver was asked to notify of the next chain. */
+int virtq_next(struct virtq *q, struct virtq_chain *ret);
 /*
  * Takes the last pop back, as if it had not been: the chain is popped again when the queue is next
  * looked at. Nothing else was popped from the queue since.
