@@ -1,17 +1,14 @@
 /*
  * virtio-console with two ports (virtio 1.2, 5.3).
  *
- * DOC: flow control
+ * DOC: what is kept
  * Nothing that the guest sends is kept but the chain it came in. Console output goes to a callback
- * that takes all of it; its input is taken from a callback when the driver has a buffer for it. The agent's port passes bytes to a non-blocking socket: what the socket
- * does not take stays in its chain, which is held until the socket is writable again, and the queue
- * behind it is not looked at; with nobody attached the bytes are dropped and counted. Towards the
- * guest, bytes are read from the socket only when the guest has opened its end and offers a buffer,
- * so they wait in the peer's socket. Control messages to the guest are not queued either: per port
+ * that takes all of it; its input is taken from a callback when the driver has a buffer for it. The
+ * agent's port is agent-port.c's. Control messages to the guest are not queued either: per port
  * a few bits say what it has still to be told, and saying it twice is no different from saying it
  * once.
  *
- * Must never: block on the agent's socket; keep a byte of the guest's outside of its chain.
+ * Must never: keep a byte of the guest's outside of its chain.
  */
 #include "kvm-glue/virtio-console.h"
 
@@ -19,8 +16,8 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
+#include "kvm-glue/agent-port.h"
 #include "kvm-glue/virtio-device.h"
 #include "kvm-glue/virtio-pci.h"
 #include "memd/base/overflow.h"
@@ -107,18 +104,11 @@ struct virtio_console {
 	bool added[N_PORTS]; /* announced, or about to be */
 	bool guest_open[N_PORTS];
 	bool ready[N_PORTS]; /* the driver set the port up */
-	int agent_fd; /* -1: nobody attached */
+	struct agent_port *agent;
 	struct virtq_chain chain; /* the one at work */
-	struct virtq_chain held; /* of the agent's transmit queue, not passed on completely */
-	uint64_t held_done_bytes;
-	uint64_t
-		held_skip_bytes; /* of the next chain of that queue: they were passed on before a snapshot */
-	bool agent_rx_empty; /* wait for a buffer of the guest, not for the socket */
 	uint8_t copy[COPY_BYTES];
 
 	pthread_mutex_t lock; /* what follows; never held for longer than a copy */
-	int new_agent_fd; /* handed over, not yet taken by the device thread */
-	bool new_agent;
 	struct virtio_console_stats stats;
 };
 
@@ -132,17 +122,6 @@ static void count(struct virtio_console *c, uint64_t *counter, uint64_t n)
 	pthread_mutex_lock(&c->lock);
 	*counter += n;
 	pthread_mutex_unlock(&c->lock);
-}
-
-/* Takes the next chain, rearming notifications when there is none: 0, VIRTQ_EMPTY, -EPROTO. */
-static int next_chain(struct virtio_console *c, unsigned queue, struct virtq_chain *ret)
-{
-	struct virtq *q = &c->device.queues[queue];
-	int r = virtq_pop(q, ret);
-
-	if (r == VIRTQ_EMPTY && virtq_rearm(q))
-		r = virtq_pop(q, ret);
-	return r;
 }
 
 static struct control_message next_message(
@@ -184,7 +163,7 @@ static int tell_one(struct virtio_console *c, unsigned port)
 	unsigned bit;
 	int r;
 
-	r = next_chain(c, QUEUE_CONTROL_RX, &c->chain);
+	r = virtq_next(&c->device.queues[QUEUE_CONTROL_RX], &c->chain);
 	if (r != 0)
 		return r;
 	m = next_message(c, port, &bit);
@@ -218,7 +197,7 @@ static void port_ready(struct virtio_console *c, unsigned port)
 	if (port == PORT_CONSOLE)
 		c->tell[port] |= TELL_CONSOLE | TELL_OPEN;
 	else
-		c->tell[port] |= TELL_NAME | (c->agent_fd >= 0 ? TELL_OPEN : 0);
+		c->tell[port] |= TELL_NAME | (agent_port_attached(c->agent) ? TELL_OPEN : 0);
 }
 
 /* False when the message makes no sense. */
@@ -259,7 +238,7 @@ static int serve_console_rx(struct virtio_console *c)
 		if (!c->input_available || !c->guest_open[PORT_CONSOLE] ||
 			!c->input_available(c->context))
 			break;
-		r = next_chain(c, QUEUE_CONSOLE_RX, &c->chain);
+		r = virtq_next(&c->device.queues[QUEUE_CONSOLE_RX], &c->chain);
 		if (r != 0)
 			break;
 		if (c->chain.n_readable > 0 || c->chain.writable_bytes == 0)
@@ -283,7 +262,7 @@ static int serve_control(struct virtio_console *c)
 	for (unsigned n = 0; n < q->size && r == 0; n++) {
 		struct control_message m = {0};
 
-		r = next_chain(c, QUEUE_CONTROL_TX, &c->chain);
+		r = virtq_next(&c->device.queues[QUEUE_CONTROL_TX], &c->chain);
 		if (r != 0)
 			break;
 		if (c->chain.n_writable > 0 ||
@@ -310,7 +289,7 @@ static int serve_console(struct virtio_console *c)
 	for (unsigned n = 0; n < q->size && r == 0; n++) {
 		size_t bytes;
 
-		r = next_chain(c, QUEUE_CONSOLE_TX, &c->chain);
+		r = virtq_next(&c->device.queues[QUEUE_CONSOLE_TX], &c->chain);
 		if (r != 0)
 			break;
 		if (c->chain.n_writable > 0)
@@ -328,143 +307,16 @@ static int serve_console(struct virtio_console *c)
 	return r == VIRTQ_EMPTY ? 0 : VIRTIO_SERVE_AGAIN;
 }
 
-/* The peer is gone: the guest is told, and what the peer did not take is dropped. */
-static void agent_detach(struct virtio_console *c)
+/* Somebody came to the agent's port or went: for agent-port.c. */
+static void agent_changed(void *context, bool attached)
 {
-	if (c->agent_fd < 0)
+	struct virtio_console *c = context;
+
+	if (!c->ready[PORT_AGENT])
 		return;
-	cleanup_closep(&c->agent_fd);
-	c->agent_fd = -1;
-	if (c->held.popped) {
-		count(c, &c->stats.dropped_bytes, c->held.readable_bytes - c->held_done_bytes);
-		c->held_done_bytes = c->held.readable_bytes;
-	}
-	if (c->ready[PORT_AGENT]) {
+	if (!attached)
 		c->tell[PORT_AGENT] &= ~(unsigned)TELL_OPEN;
-		c->tell[PORT_AGENT] |= TELL_CLOSED;
-	}
-}
-
-/* Takes over what virtio_console_attach_agent left. */
-static void agent_take(struct virtio_console *c)
-{
-	int fd = -1;
-	bool taken;
-
-	pthread_mutex_lock(&c->lock);
-	taken = c->new_agent;
-	if (taken)
-		fd = TAKE_FD(c->new_agent_fd);
-	c->new_agent = false;
-	pthread_mutex_unlock(&c->lock);
-	if (!taken)
-		return;
-	agent_detach(c);
-	c->agent_fd = fd;
-	if (fd >= 0 && c->ready[PORT_AGENT])
-		c->tell[PORT_AGENT] |= TELL_OPEN;
-}
-
-/* Passes the held chain on; true when all of it is gone (or dropped) and the chain was pushed. */
-static bool agent_send_held(struct virtio_console *c)
-{
-	while (c->held_done_bytes < c->held.readable_bytes) {
-		size_t bytes;
-		ssize_t sent;
-
-		if (c->agent_fd < 0) {
-			count(c, &c->stats.dropped_bytes, c->held.readable_bytes);
-			break;
-		}
-		bytes = virtq_chain_read(&c->held, c->held_done_bytes, c->copy, sizeof(c->copy));
-		sent = send(c->agent_fd, c->copy, bytes, MSG_DONTWAIT | MSG_NOSIGNAL);
-		if (sent < 0 && errno == EAGAIN)
-			return false;
-		if (sent < 0) {
-			agent_detach(c);
-			continue;
-		}
-		c->held_done_bytes += (uint64_t)sent;
-		count(c, &c->stats.agent_tx_bytes, (uint64_t)sent);
-	}
-	virtq_push(&c->device.queues[QUEUE_AGENT_TX], &c->held, 0);
-	return true;
-}
-
-/* From the guest to the agent's peer, until the socket is full or the queue empty. */
-static int serve_agent_tx(struct virtio_console *c)
-{
-	struct virtq *q = &c->device.queues[QUEUE_AGENT_TX];
-	int r = 0;
-
-	for (unsigned n = 0; n < q->size && r == 0; n++) {
-		if (!c->held.popped) {
-			r = next_chain(c, QUEUE_AGENT_TX, &c->held);
-			if (r != 0)
-				break;
-			c->held_done_bytes = c->held_skip_bytes;
-			c->held_skip_bytes = 0;
-			if (c->held.n_writable > 0) {
-				r = -EPROTO;
-				virtq_push(q, &c->held, 0);
-				break;
-			}
-		}
-		if (!agent_send_held(c))
-			r = VIRTQ_EMPTY; /* of room: the socket says when there is some */
-	}
-	virtio_device_pushed(&c->device, QUEUE_AGENT_TX);
-	if (r < 0)
-		return r;
-	return r == VIRTQ_EMPTY ? 0 : VIRTIO_SERVE_AGAIN;
-}
-
-static bool agent_may_receive(const struct virtio_console *c)
-{
-	return c->agent_fd >= 0 && c->guest_open[PORT_AGENT];
-}
-
-/* From the agent's peer to the guest: only as much as there are buffers for. */
-static int serve_agent_rx(struct virtio_console *c)
-{
-	struct virtq *q = &c->device.queues[QUEUE_AGENT_RX];
-	int r = 0;
-
-	c->agent_rx_empty = false;
-	for (unsigned n = 0; n < q->size && agent_may_receive(c); n++) {
-		ssize_t got;
-
-		/*
-		 * Look whether there is something before a buffer is taken: a popped chain must be
-		 * pushed.
-		 */
-		got = recv(c->agent_fd, c->copy, 1, MSG_PEEK | MSG_DONTWAIT);
-		if (got < 0 && errno == EAGAIN)
-			break;
-		if (got <= 0) {
-			agent_detach(c);
-			break;
-		}
-		r = next_chain(c, QUEUE_AGENT_RX, &c->chain);
-		if (r != 0) {
-			c->agent_rx_empty = r == VIRTQ_EMPTY;
-			break;
-		}
-		if (c->chain.n_readable > 0 || c->chain.writable_bytes == 0) {
-			virtq_push(q, &c->chain, 0);
-			r = -EPROTO;
-			break;
-		}
-		got = recv(c->agent_fd, c->copy, u64_min(sizeof(c->copy), c->chain.writable_bytes),
-			MSG_DONTWAIT);
-		if (got < 0)
-			got = 0;
-		virtq_chain_write(&c->chain, 0, c->copy, (size_t)got);
-		virtq_push(q, &c->chain, (uint32_t)got);
-		count(c, &c->stats.agent_rx_bytes, (uint64_t)got);
-	}
-	virtio_device_pushed(&c->device, QUEUE_AGENT_RX);
-	return r < 0 ? r : 0;
+	c->tell[PORT_AGENT] |= attached ? TELL_OPEN : TELL_CLOSED;
 }
 
 static int console_serve(struct virtio_device *d, unsigned queue)
@@ -481,9 +333,9 @@ static int console_serve(struct virtio_device *d, unsigned queue)
 	case QUEUE_CONTROL_TX:
 		return serve_control(c);
 	case QUEUE_AGENT_RX:
-		return serve_agent_rx(c);
+		return agent_port_serve_rx(c->agent, c->guest_open[PORT_AGENT]);
 	case QUEUE_AGENT_TX:
-		return serve_agent_tx(c);
+		return agent_port_serve_tx(c->agent);
 	default:
 		return 0;
 	}
@@ -495,9 +347,9 @@ static int console_woken(struct virtio_device *d)
 	struct virtio_console *c = of_device(d);
 	int tx, r;
 
-	agent_take(c);
-	tx = serve_agent_tx(c);
-	r = tx < 0 ? tx : serve_agent_rx(c);
+	agent_port_take(c->agent);
+	tx = agent_port_serve_tx(c->agent);
+	r = tx < 0 ? tx : agent_port_serve_rx(c->agent, c->guest_open[PORT_AGENT]);
 	if (r >= 0)
 		r = serve_console_rx(c);
 	if (r >= 0)
@@ -509,14 +361,7 @@ static void console_watch(struct virtio_device *d, struct pollfd *ret)
 {
 	struct virtio_console *c = of_device(d);
 
-	ret->fd = c->agent_fd;
-	ret->events = 0;
-	if (c->held.popped)
-		ret->events |= POLLOUT;
-	if (agent_may_receive(c) && !c->agent_rx_empty)
-		ret->events |= POLLIN;
-	if (ret->events == 0)
-		ret->fd = -1; /* a hang-up is seen when somebody wants to use it */
+	agent_port_watch(c->agent, c->guest_open[PORT_AGENT], ret);
 }
 
 static void console_config_read(
@@ -538,9 +383,7 @@ static void console_stopped(struct virtio_device *d)
 	struct virtio_console *c = of_device(d);
 
 	c->chain.popped = false;
-	c->held.popped = false;
-	c->agent_rx_empty = false;
-	c->held_skip_bytes = 0;
+	agent_port_stopped(c->agent);
 	for (unsigned port = 0; port < N_PORTS; port++) {
 		c->tell[port] = 0;
 		c->added[port] = false;
@@ -558,17 +401,14 @@ static void console_started(struct virtio_device *d)
 		virtq_done(&d->queues[q]);
 }
 
-/* What of a message to the agent was passed on already is not sent again when it is popped again. */
 static int console_save(struct virtio_device *d, struct snapshot_writer *w)
 {
 	struct virtio_console *c = of_device(d);
-	struct saved_console saved = {.agent_attached = c->agent_fd >= 0};
+	struct saved_console saved = {
+		.agent_attached = agent_port_attached(c->agent),
+		.held_skip_bytes = agent_port_take_back(c->agent),
+	};
 
-	if (c->held.popped) {
-		virtq_unpop(&d->queues[QUEUE_AGENT_TX], &c->held);
-		c->held_skip_bytes = c->held_done_bytes;
-	}
-	saved.held_skip_bytes = c->held_skip_bytes;
 	for (unsigned port = 0; port < N_PORTS; port++) {
 		saved.ports[port].tell = c->tell[port];
 		saved.ports[port].added = c->added[port];
@@ -586,7 +426,7 @@ static int console_restore(struct virtio_device *d, struct snapshot_reader *r)
 
 	if (snapshot_get(r, TAG_CONSOLE, &saved, sizeof(saved)) < 0)
 		return -EINVAL;
-	c->held_skip_bytes = saved.held_skip_bytes;
+	agent_port_skip(c->agent, saved.held_skip_bytes);
 	for (unsigned port = 0; port < N_PORTS; port++) {
 		c->tell[port] = saved.ports[port].tell & TELL_ALL;
 		c->added[port] = saved.ports[port].added;
@@ -631,11 +471,14 @@ int virtio_console_new(struct machine *m, struct pci_bus *pci, unsigned slot,
 	pthread_mutex_init(&c->lock, NULL);
 	c->output = output;
 	c->context = context;
-	c->new_agent_fd = -1;
-	c->agent_fd = TAKE_FD(fd);
 	r = virtio_device_init(&c->device, &console_class, m);
 	if (r < 0)
 		return r;
+	r = agent_port_new(&c->device, QUEUE_AGENT_RX, QUEUE_AGENT_TX, agent_changed, c, &c->agent);
+	if (r < 0)
+		return r;
+	agent_port_attach(c->agent, TAKE_FD(fd));
+	agent_port_take(c->agent);
 	r = virtio_pci_new(m, pci, slot, &c->device, &c->pci);
 	if (r < 0)
 		return r;
@@ -653,8 +496,7 @@ void virtio_console_free(struct virtio_console *c)
 	virtio_device_halt(&c->device);
 	virtio_pci_free(c->pci);
 	virtio_device_done(&c->device);
-	cleanup_closep(&c->agent_fd);
-	cleanup_closep(&c->new_agent_fd);
+	agent_port_free(c->agent);
 	pthread_mutex_destroy(&c->lock);
 	free(c);
 }
@@ -673,11 +515,7 @@ void virtio_console_input_ready(struct virtio_console *c)
 
 void virtio_console_attach_agent(struct virtio_console *c, int fd)
 {
-	pthread_mutex_lock(&c->lock);
-	cleanup_closep(&c->new_agent_fd);
-	c->new_agent_fd = fd;
-	c->new_agent = true;
-	pthread_mutex_unlock(&c->lock);
+	agent_port_attach(c->agent, fd);
 	virtio_device_wake(&c->device);
 }
 
@@ -686,5 +524,6 @@ void virtio_console_stats_read(struct virtio_console *c, struct virtio_console_s
 	pthread_mutex_lock(&c->lock);
 	*ret = c->stats;
 	pthread_mutex_unlock(&c->lock);
+	agent_port_stats_read(c->agent, &ret->agent);
 	ret->needs_reset = atomic_load(&c->device.needs_reset_count);
 }

@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kvm-glue/agent-port.h"
 #include "kvm-glue/machine.h"
 #include "kvm-glue/pci.h"
 
@@ -50,10 +51,7 @@ void virtio_console_attach_agent(struct virtio_console *c, int fd);
 
 struct virtio_console_stats {
 	uint64_t output_bytes; /* port 0 */
-	uint64_t agent_rx_bytes; /* to the guest */
-	uint64_t agent_tx_bytes; /* from the guest */
-	uint64_t
-		dropped_bytes; /* sent by the guest to the agent's port while nobody was attached */
+	struct agent_port_stats agent; /* port 1 */
 	uint64_t ignored_messages; /* control messages that make no sense */
 	uint64_t needs_reset; /* times the guest broke a rule */
 };

@@ -271,8 +271,8 @@ static void passes_agent_data_both_ways(void **state)
 	assert_true(fake_wait_used(&driver, AGENT_RX, NULL, &bytes));
 	assert_int_equal(bytes, 5);
 	assert_memory_equal(fake_ram(f, buffer.gpa, 5), "pong!", 5);
-	assert_int_equal(stats().agent_rx_bytes, 5);
-	assert_int_equal(stats().agent_tx_bytes, 4);
+	assert_int_equal(stats().agent.rx_bytes, 5);
+	assert_int_equal(stats().agent.tx_bytes, 4);
 }
 
 static void splits_data_over_the_guests_buffers(void **state)
@@ -363,12 +363,12 @@ static void a_peer_that_does_not_read_holds_the_guest_back(void **state)
 
 	start_ports(true);
 	sent = fill_socket();
-	assert_true(stats().agent_tx_bytes < sent);
+	assert_true(stats().agent.tx_bytes < sent);
 	send_bytes(CONSOLE_TX, "meanwhile", 9); /* the other port goes on */
 	WAIT_UNTIL((got += read_all()) >= sent);
 	assert_int_equal(got, sent);
 	take_full_chains();
-	assert_int_equal(stats().dropped_bytes, 0);
+	assert_int_equal(stats().agent.dropped_bytes, 0);
 }
 
 static void a_reset_lets_the_held_chain_go(void **state)
@@ -387,12 +387,12 @@ static void drops_and_counts_what_nobody_reads(void **state)
 {
 	start_ports(false);
 	send_bytes(AGENT_TX, "nobody", 6);
-	assert_int_equal(stats().dropped_bytes, 6);
+	assert_int_equal(stats().agent.dropped_bytes, 6);
 	virtio_console_attach_agent(console, new_agent());
 	assert_told(1, PORT_OPEN, 1);
 	send_bytes(AGENT_TX, "x", 1);
-	assert_int_equal(stats().dropped_bytes, 6);
-	assert_int_equal(stats().agent_tx_bytes, 1);
+	assert_int_equal(stats().agent.dropped_bytes, 6);
+	assert_int_equal(stats().agent.tx_bytes, 1);
 }
 
 static void tells_the_guest_that_the_peer_went(void **state)
@@ -404,7 +404,7 @@ static void tells_the_guest_that_the_peer_went(void **state)
 	close(TAKE_FD(agent));
 	take_full_chains(); /* what was held comes back */
 	assert_told(1, PORT_OPEN, 0);
-	assert_int_equal(stats().dropped_bytes + stats().agent_tx_bytes, sent);
+	assert_int_equal(stats().agent.dropped_bytes + stats().agent.tx_bytes, sent);
 }
 
 static void notices_a_peer_that_goes_while_it_listens(void **state)
