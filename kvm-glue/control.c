@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 
 #include "kvm-glue/vmm-stats.h"
 #include "memd/base/clock.h"
@@ -235,6 +236,22 @@ static void handle_attach_pool(struct control *c, uint32_t seq)
 	done(c, seq, 0, "%s", "");
 }
 
+static void handle_attach_agent(struct control *c, uint32_t seq)
+{
+	int type = 0;
+	socklen_t size = sizeof(type);
+
+	if (c->message->header.size != 0 || c->message->n_fds != 1) {
+		done(c, seq, -EPROTO, "ATTACH_AGENT comes with one descriptor and nothing else");
+	} else if (getsockopt(c->message->fds[0], SOL_SOCKET, SO_TYPE, &type, &size) < 0 ||
+		   type != SOCK_STREAM || fd_set_nonblock(c->message->fds[0], true) < 0) {
+		done(c, seq, -ENOTSOCK, "ATTACH_AGENT wants a stream socket");
+	} else {
+		virtio_console_attach_agent(c->vmm->virtio_console, TAKE_FD(c->message->fds[0]));
+		done(c, seq, 0, "%s", "");
+	}
+}
+
 static void handle_set_scan(struct control *c, uint32_t seq)
 {
 	const struct vmm_set_scan *set = IPC_PAYLOAD(c->message, struct vmm_set_scan);
@@ -357,6 +374,9 @@ static void handle_message(struct control *c)
 		break;
 	case VMM_ATTACH_POOL:
 		handle_attach_pool(c, seq);
+		break;
+	case VMM_ATTACH_AGENT:
+		handle_attach_agent(c, seq);
 		break;
 	case VMM_SET_SCAN:
 		handle_set_scan(c, seq);

@@ -22,10 +22,10 @@ static bool in_distress(const struct balloon_in *in)
 {
 	uint64_t tiny = u64_max(in->configured_bytes / DISTRESS_PART, DISTRESS_MIN);
 
-	return in->available_bytes < tiny && (in->actual_bytes > 0 || in->faulting);
+	return in->distress || (in->available_bytes < tiny && (in->actual_bytes > 0 || in->faulting));
 }
 
-static uint64_t wanted_bytes(const struct balloon_in *in)
+uint64_t balloon_wanted_bytes(const struct balloon_in *in)
 {
 	uint64_t may_use = u64_sub_or_zero(in->target_bytes, in->overhead_bytes) +
 			   in->saved_sharing_bytes + in->hole_zero_bytes;
@@ -39,6 +39,13 @@ static uint64_t wanted_bytes(const struct balloon_in *in)
 			bytes, u64_sub_or_zero(in->actual_bytes + in->available_bytes, spare));
 	}
 	return u64_align_down(bytes, PAGE_BYTES);
+}
+
+static uint64_t wanted_bytes(const struct balloon_in *in)
+{
+	uint64_t bytes = balloon_wanted_bytes(in);
+
+	return in->asked ? u64_align_down(u64_min(bytes, in->consent_bytes), PAGE_BYTES) : bytes;
 }
 
 /* A claim from before the balloon last moved does not know what that took. */

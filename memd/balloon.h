@@ -49,6 +49,9 @@ struct balloon_in {
 	uint64_t actual_bytes;
 	uint64_t available_bytes; /* claimed; UINT64_MAX: not said */
 	uint64_t claimed_us; /* when */
+	bool distress; /* its agent cried */
+	bool asked; /* its agent consents to no more than consent_bytes */
+	uint64_t consent_bytes;
 	bool faulting; /* claimed major faults rose since the last tick */
 };
 
@@ -71,5 +74,7 @@ struct balloon_host {
 bool balloon_host_decide(struct balloon_host *h, enum balloon_host_state state, uint64_t now_us,
 	uint64_t used_bytes, uint64_t held_bytes, uint64_t budget_bytes);
 
+/* What the balloon should have by target and claims, a multiple of 4 KiB: before anybody consented. */
+uint64_t balloon_wanted_bytes(const struct balloon_in *in);
 /* The new balloon target in bytes, a multiple of 4 KiB. */
 uint64_t balloon_decide(struct balloon *b, const struct balloon_in *in);

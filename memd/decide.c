@@ -10,6 +10,7 @@
 #include "memd/base/overflow.h"
 #include "memd/base/units.h"
 #include "memd/bus.h"
+#include "memd/guest-agent.h"
 #include "memd/manager.h"
 #include "memd/pageout.h"
 
@@ -32,7 +33,8 @@ static struct policy_guest policy_input(struct guest *g)
 			      l->hole_reported_bytes + l->hole_hinted_bytes,
 		.balloon_bytes = s->balloon_actual_pages * PAGE_BYTES,
 		.refault_bytes = g->reclaim.refault_pages_last * PAGE_BYTES,
-		.claimed_available_bytes = s->guest_available_bytes,
+		.claimed_available_bytes = judge_claimed_bytes(g),
+		.claimed_floor_bytes = guest_agent_floor_bytes(g),
 		.working_set_bytes = g->wss.figures.bytes,
 		.working_set_slow_bytes = g->wss.figures.slow_bytes,
 		.working_set_fast_bytes = g->wss.figures.fast_bytes,
@@ -48,7 +50,7 @@ static struct policy_guest policy_input(struct guest *g)
 		view.flags |= MEMD_GUEST_BALLOON_READY;
 	if (g->process && g->process->n_regions)
 		view.flags |= MEMD_GUEST_CAN_PAGE;
-	if (g->sample.fresh && s->guest_stats_time_us)
+	if (g->sample.fresh && judge_claimed_us(g))
 		view.flags |= MEMD_GUEST_CLAIMS_VALID;
 	if (g->state == GUEST_PAUSED)
 		view.flags |= MEMD_GUEST_PAUSED;
@@ -56,6 +58,8 @@ static struct policy_guest policy_input(struct guest *g)
 		view.flags |= MEMD_GUEST_TARGET_FIXED;
 	if (g->wss.figures.valid)
 		view.flags |= MEMD_GUEST_WORKING_SET_VALID;
+	if (strcmp(guest_agent_state(g), "present") == 0)
+		view.flags |= MEMD_GUEST_HAS_AGENT;
 	if (judge_in_distress(g))
 		view.flags |= MEMD_GUEST_DISTRESS;
 	if (g->judge.claims.distrusted)

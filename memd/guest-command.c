@@ -1,5 +1,6 @@
 /* What is said to a running memd-vmm, and what its answers change. */
 #include <string.h>
+#include <sys/socket.h>
 
 #include "memd/base/clock.h"
 #include "memd/base/log.h"
@@ -120,7 +121,7 @@ static int send_with_fds(struct guest *g, enum vmm_message_type type, const void
 	return 0;
 }
 
-static int send(struct guest *g, enum vmm_message_type type, const void *payload, size_t size,
+static int tell(struct guest *g, enum vmm_message_type type, const void *payload, size_t size,
 	guest_done_fn done, void *context)
 {
 	return send_with_fds(g, type, payload, size, NULL, 0, COMMAND_TIMEOUT_US, done, context);
@@ -128,12 +129,12 @@ static int send(struct guest *g, enum vmm_message_type type, const void *payload
 
 static int vmm_pause(struct guest *g, guest_done_fn done, void *context)
 {
-	return send(g, VMM_PAUSE, NULL, 0, done, context);
+	return tell(g, VMM_PAUSE, NULL, 0, done, context);
 }
 
 static int vmm_resume(struct guest *g, guest_done_fn done, void *context)
 {
-	return send(g, VMM_RESUME, NULL, 0, done, context);
+	return tell(g, VMM_RESUME, NULL, 0, done, context);
 }
 
 void guest_unpause(struct guest *g)
@@ -144,7 +145,7 @@ void guest_unpause(struct guest *g)
 
 static int vmm_power_button(struct guest *g, guest_done_fn done, void *context)
 {
-	return send(g, VMM_POWER_BUTTON, NULL, 0, done, context);
+	return tell(g, VMM_POWER_BUTTON, NULL, 0, done, context);
 }
 
 static int vmm_snapshot(struct guest *g, const int fds[2], guest_done_fn done, void *context)
@@ -154,29 +155,43 @@ static int vmm_snapshot(struct guest *g, const int fds[2], guest_done_fn done, v
 
 static int vmm_ask_hints(struct guest *g, guest_done_fn done, void *context)
 {
-	return send(g, VMM_ASK_HINTS, NULL, 0, done, context);
+	return tell(g, VMM_ASK_HINTS, NULL, 0, done, context);
+}
+
+static int vmm_open_agent(struct guest *g, guest_done_fn done, void *context)
+{
+	_cleanup_close_ int ours = -1, theirs = -1;
+	int fds[2], r;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds) < 0)
+		return -errno;
+	ours = fds[0];
+	theirs = fds[1];
+	r = send_with_fds(
+		g, VMM_ATTACH_AGENT, NULL, 0, &theirs, 1, COMMAND_TIMEOUT_US, done, context);
+	return r < 0 ? r : TAKE_FD(ours);
 }
 
 int guest_send_quit(struct guest *g)
 {
-	return send(g, VMM_QUIT, NULL, 0, NULL, NULL);
+	return tell(g, VMM_QUIT, NULL, 0, NULL, NULL);
 }
 
 static int vmm_set_balloon(struct guest *g, uint64_t bytes)
 {
 	struct vmm_set_balloon balloon = {.target_pages = bytes / PAGE_BYTES};
 
-	return send(g, VMM_SET_BALLOON, &balloon, sizeof(balloon), NULL, NULL);
+	return tell(g, VMM_SET_BALLOON, &balloon, sizeof(balloon), NULL, NULL);
 }
 
 static int vmm_set_scan(struct guest *g, const struct vmm_set_scan *scan)
 {
-	return send(g, VMM_SET_SCAN, scan, sizeof(*scan), NULL, NULL);
+	return tell(g, VMM_SET_SCAN, scan, sizeof(*scan), NULL, NULL);
 }
 
 static int vmm_set_cpus(struct guest *g, const struct vmm_set_cpus *cpus)
 {
-	return send(g, VMM_SET_CPUS, cpus, sizeof(*cpus), NULL, NULL);
+	return tell(g, VMM_SET_CPUS, cpus, sizeof(*cpus), NULL, NULL);
 }
 
 static bool vmm_is_up(const struct guest *g)
@@ -198,6 +213,7 @@ const struct guest_ops guest_vmm_ops = {
 	.ask_hints = vmm_ask_hints,
 	.snapshot = vmm_snapshot,
 	.stop = guest_vmm_stop,
+	.open_agent = vmm_open_agent,
 	.cannot = "",
 };
 

@@ -7,6 +7,7 @@
 
 #include "memd/base/clock.h"
 #include "memd/base/log.h"
+#include "memd/guest-agent.h"
 #include "memd/guest-internal.h"
 
 bool guest_is_up(const struct guest *g)
@@ -182,6 +183,8 @@ void guest_balloon_told(struct guest *g, int result)
 	g->balloon_sending = false;
 	if (result < 0)
 		g->balloon_target_bytes = UINT64_MAX; /* unknown: sent again */
+	if (g->agent && g->agent->distressed)
+		guest_send_balloon(g, 0); /* cried while this was under way */
 }
 
 void guest_send_scan(struct guest *g, const struct vmm_set_scan *scan)

@@ -15,6 +15,7 @@
 #include "memd/base/log.h"
 #include "memd/base/text.h"
 #include "memd/base/units.h"
+#include "memd/guest-agent.h"
 #include "memd/guest-devices.h"
 #include "memd/guest-internal.h"
 #include "memd/template.h"
@@ -104,6 +105,7 @@ void guest_free(struct guest *g)
 		return;
 	error_set(&refusal.error, -ECANCELED, "guest %s is gone", g->name);
 	guest_disconnect(g);
+	guest_agent_free(g);
 	guest_answer_waiters(&g->start_waiters, -ECANCELED, &refusal);
 	guest_answer_waiters(&g->stop_waiters, 0, NULL);
 	sd_event_source_disable_unref(g->timer);
@@ -344,6 +346,7 @@ void guest_disconnect(struct guest *g)
 	g->link = NULL;
 	g->attaching = g->balloon_sending = false;
 	guest_fail_commands(g);
+	guest_agent_disconnect(g);
 	if (sampling)
 		g->environment->sampled(g);
 }

@@ -48,6 +48,7 @@ const char *guest_state_name(enum guest_state state);
 
 struct guest;
 struct domain;
+struct guest_agent;
 struct template;
 struct template_store;
 struct guest_command;
@@ -125,6 +126,11 @@ struct guest_ops {
 	int (*ask_hints)(struct guest *g, guest_done_fn done, void *context);
 	int (*snapshot)(struct guest *g, const int fds[2], guest_done_fn done, void *context);
 	int (*stop)(struct guest *g, enum guest_stop_how how, guest_done_fn done, void *context);
+	/*
+	 * Our end of a channel to the agent in the guest: a connected, non-blocking stream socket, or
+	 * negative errno. done, if it is ever called, says what became of the other end.
+	 */
+	int (*open_agent)(struct guest *g, guest_done_fn done, void *context);
 	const char *cannot; /* what is NULL above, for people; "": nothing */
 	const char *instead; /* what people use for that */
 };
@@ -209,6 +215,8 @@ struct guest {
 	struct pageout *pageout; /* under way, NULL: none */
 
 	struct history history;
+
+	struct guest_agent *agent; /* guest-agent.c's; NULL: there was no channel yet */
 
 	void *bus; /* the bus file's, freed with the guest; NULL: none yet */
 };

@@ -5,6 +5,7 @@
 #include "memd/base/overflow.h"
 #include "memd/base/units.h"
 #include "memd/guest.h"
+#include "memd/guest-agent.h"
 
 /* Nobody measures the work of a guest's driver: it counts as the ladder's start value, 3 us a page. */
 #define BALLOON_US_PER_PAGE 3
@@ -17,29 +18,45 @@ static uint64_t absent_bytes(const struct guest *g)
 	return (s->hole_untouched_pages + s->hole_reported_pages + s->hole_hinted_pages) * PAGE_BYTES;
 }
 
+/* The newer of what the balloon's driver and the agent said. UINT64_MAX: nothing. */
+static uint64_t claim(const struct guest *g, uint64_t *ret_us)
+{
+	const struct vmm_stats *s = &g->sample.after;
+	uint64_t us = 0;
+	const struct agent_message *m = guest_agent_report(g, &us);
+
+	if (m && us > s->guest_stats_time_us && agent_has(m, AGENT_AVAILABLE)) {
+		*ret_us = us;
+		return agent_get(m, AGENT_AVAILABLE, 0);
+	}
+	*ret_us = s->guest_stats_time_us;
+	return s->guest_stats_time_us ? s->guest_available_bytes : UINT64_MAX;
+}
+
 static void check_claims(struct guest *g, uint64_t now_us)
 {
 	const struct vmm_stats *s = &g->sample.after;
 	struct judge *j = &g->judge;
 	bool was_distrusted = j->claims.distrusted;
+	uint64_t claimed_us, available = claim(g, &claimed_us);
 	struct claims_in in = {
 		.now_us = now_us,
-		.fresh = s->guest_stats_time_us > j->claimed_us,
+		.fresh = claimed_us > j->claimed_us,
 		.balloon_stuck = g->balloon.stuck,
 		.configured_bytes = g->config.memory_bytes,
 		.balloon_bytes = s->balloon_actual_pages * PAGE_BYTES,
-		.available_bytes = s->guest_available_bytes,
+		.available_bytes = available,
 		.absent_bytes = absent_bytes(g),
 	};
 	enum claims_verdict v;
 
-	if (s->guest_stats_time_us == 0 || s->guest_available_bytes == UINT64_MAX) {
+	if (available == UINT64_MAX) {
 		/* no claim, no lie */
 		in.available_bytes = 0;
 		in.absent_bytes = 0;
 	}
 	v = claims_check(&j->claims, &in);
-	j->claimed_us = s->guest_stats_time_us;
+	j->claimed_us = claimed_us;
 	if (j->claims.distrusted && !was_distrusted)
 		log_notice("guest %s is not believed: it %s (%s available claimed, %s certainly "
 			   "free, %s in its balloon); its memory is had by paging",
@@ -95,11 +112,24 @@ void judge_paged_out(struct guest *g, uint64_t pages, uint64_t us)
 
 uint64_t judge_available_bytes(const struct guest *g)
 {
-	const struct vmm_stats *s = &g->sample.after;
+	uint64_t us, bytes = claim(g, &us);
 
-	if (s->guest_stats_time_us == 0)
-		return UINT64_MAX;
-	return g->judge.claims.distrusted ? absent_bytes(g) : s->guest_available_bytes;
+	return us && g->judge.claims.distrusted ? absent_bytes(g) : bytes;
+}
+
+uint64_t judge_claimed_bytes(const struct guest *g)
+{
+	uint64_t us;
+
+	return claim(g, &us);
+}
+
+uint64_t judge_claimed_us(const struct guest *g)
+{
+	uint64_t us;
+
+	(void)claim(g, &us);
+	return us;
 }
 
 bool judge_in_distress(const struct guest *g)

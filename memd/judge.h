@@ -38,6 +38,10 @@ void judge_paged_out(struct guest *g, uint64_t pages, uint64_t us);
  * certain. UINT64_MAX: it said nothing.
  */
 uint64_t judge_available_bytes(const struct guest *g);
+/* What it says, whether it is believed or not. UINT64_MAX: nothing. */
+uint64_t judge_claimed_bytes(const struct guest *g);
+/* When it said so; 0: never. */
+uint64_t judge_claimed_us(const struct guest *g);
 /* Ran out of memory, and is seen to. */
 bool judge_in_distress(const struct guest *g);
 /* How long a guest over its target is left to what costs less than paging. */

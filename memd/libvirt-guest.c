@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 
 #include "memd/base/clock.h"
 #include "memd/base/log.h"
@@ -235,12 +237,31 @@ static int domain_set_balloon(struct guest *g, uint64_t bytes)
 		u64_sub_or_zero(g->config.memory_bytes, bytes), on_memory_set, d);
 }
 
+/* QEMU listens there, and the agent's port leads to whoever connects. */
+static int domain_open_agent(struct guest *g, guest_done_fn done, void *context)
+{
+	const struct domain *d = g->domain;
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	_cleanup_close_ int fd = -1;
+
+	if (!d->facts_known || !d->facts.agent_socket[0])
+		return -ENOENT;
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return -errno;
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s", d->facts.agent_socket);
+	if (connect(fd, (const struct sockaddr *)&address, sizeof(address)) < 0)
+		return -errno;
+	return TAKE_FD(fd);
+}
+
 const struct guest_ops guest_libvirt_ops = {
 	.provider = "libvirt",
 	.is_up = domain_is_up,
 	.sample_begin = domain_sample_begin,
 	.sample_cancel = domain_sample_cancel,
 	.set_balloon = domain_set_balloon,
+	.open_agent = domain_open_agent,
 	.cannot = "share pause stop snapshot hints pin",
 	.instead = "use virsh for that",
 };

@@ -24,6 +24,7 @@
 #include "memd/bus.h"
 #include "memd/manager.h"
 #include "memd/evict.h"
+#include "memd/guest-agent.h"
 #include "memd/template.h"
 
 void tick_send_scan(struct manager *m, struct guest *g)
@@ -205,8 +206,10 @@ static void act_balloon(struct manager *m, struct guest *g, uint64_t now_us)
 		.hole_zero_bytes = g->ledger.hole_zero_bytes,
 		.max_bp = g->config.balloon_max_bp,
 		.actual_bytes = s->balloon_actual_pages * PAGE_BYTES,
-		.claimed_us = s->guest_stats_time_us,
+		.claimed_us = judge_claimed_us(g),
 		.available_bytes = judge_available_bytes(g),
+		.distress = guest_agent_take_distress(g),
+		.asked = true,
 	};
 	bool was_stuck = g->balloon.stuck, was_distress = g->balloon.distress;
 	uint64_t bytes;
@@ -216,6 +219,9 @@ static void act_balloon(struct manager *m, struct guest *g, uint64_t now_us)
 		g->major_faults_last = s->guest_major_faults;
 	}
 	g->judge.faulting = in.faulting;
+	in.consent_bytes = in.wanted && in.ready && now_us >= g->balloon.quiet_until_us
+				   ? guest_agent_consent(g, balloon_wanted_bytes(&in), now_us)
+				   : UINT64_MAX;
 	bytes = balloon_decide(&g->balloon, &in);
 	if (g->balloon.stuck && !was_stuck)
 		log_info("guest %s: its balloon stays at %s of %s; paging carries the rest",
@@ -281,6 +287,7 @@ static void set_scan_speed(struct manager *m, struct guest *g, uint64_t now_us)
 
 static void act(struct manager *m, struct guest *g, uint64_t now_us)
 {
+	guest_agent_keep(g, now_us);
 	if (!guest_is_up(g) || guest_is_left_alone(g))
 		return;
 	keep_pool_attached(m, g);

@@ -3,8 +3,9 @@
  *
  * fixed      The operator's target takes the place of the proposal.
  * floor      Nobody, not even the operator, gets a guest below its MemoryMin=. A guest that was seen
- *            to thrash has a higher floor, its critical level, up to its part of all memory by
- *            shares; if those do not fit beside everybody's MemoryMin=, they are cut, in proportion.
+ *            to thrash, or whose agent says what it needs, has a higher floor, its critical level,
+ *            up to its part of all memory by shares; if those do not fit beside everybody's
+ *            MemoryMin=, they are cut, in proportion.
  * ceiling    Nor above its ceiling or its RAM. A floor above the ceiling gives way to it.
  * step       What a guest has to give up, it gives up slowly. Only memory that it has counts: a
  *            target may fall at once to what is resident, since nobody misses what he did not

@@ -1,6 +1,7 @@
 /*
  * The safety filters: what every proposal goes through, whoever made it. In this order, always all
- * of them; there is no switch. They see figures that memd measured, never what a guest claims.
+ * of them; there is no switch. They see figures that memd measured; of what a guest claims only the
+ * floor of its agent, which can get it no more than its shares entitle it to.
  */
 #pragma once
 
@@ -36,7 +37,7 @@ struct filter_guest {
 	uint64_t configured_bytes;
 	uint64_t min_bytes;
 	uint64_t max_bytes;
-	uint64_t critical_bytes; /* with less it was seen to thrash; 0: not seen */
+	uint64_t critical_bytes; /* with less it was seen to thrash, or says it would; 0: neither */
 	uint64_t previous_bytes; /* target of the last tick, 0 for a new guest */
 	uint64_t resident_bytes;
 	uint64_t fixed_bytes;

@@ -32,6 +32,8 @@ enum vmm_message_type {
 	VMM_SNAPSHOT = 20,    /* two descriptors of new, empty files: for the state, for the RAM. The guest
 				 stands still while they are written; DONE comes when they are on disk */
 	VMM_ASK_HINTS = 22,   /* asks the guest for its free memory (free page hinting); DONE does not wait for it */
+	VMM_ATTACH_AGENT = 23, /* one descriptor: a connected stream socket; what the guest writes to its agent's
+				 port goes there and back; replaces the former */
 	/* memd-vmm says */
 	VMM_HELLO = 100,      /* struct vmm_hello */
 	VMM_STATS = 101,      /* struct vmm_stats */

@@ -57,9 +57,10 @@ static const struct field guest_fields[] = {
 	GUEST(stall_full_10_bp),
 	GUEST(stall_full_60_bp),
 	GUEST(critical_bytes),
+	GUEST(claimed_floor_bytes),
 };
 _Static_assert(sizeof(struct memd_guest_view) ==
-		       offsetof(struct memd_guest_view, critical_bytes) + sizeof(uint64_t),
+		       offsetof(struct memd_guest_view, claimed_floor_bytes) + sizeof(uint64_t),
 	"the view has grown: say the new field to programs too, in guest_fields");
 
 static const struct field host_fields[] = {

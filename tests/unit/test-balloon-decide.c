@@ -193,6 +193,44 @@ static void small_changes_are_not_passed_on(void **state)
 	assert_int_equal(balloon_decide(&b, &in), first + 1 * MIB);
 }
 
+static void takes_no_more_than_the_agent_consents_to(void **state)
+{
+	struct balloon b = {0};
+	struct balloon_in in = willing(US_PER_S);
+
+	in.asked = true;
+	in.consent_bytes = 100 * MIB + 1;
+	assert_int_equal(balloon_wanted_bytes(&in), 410 * MIB);
+	assert_int_equal(balloon_decide(&b, &in), 100 * MIB);
+	in.now_us += BALLOON_STUCK_US;
+	in.actual_bytes = 100 * MIB;
+	assert_int_equal(balloon_decide(&b, &in), 100 * MIB);
+	assert_false(b.stuck); /* whoever has no leave is not slow */
+	in.consent_bytes = UINT64_MAX;
+	assert_int_equal(balloon_decide(&b, &in), 410 * MIB);
+}
+
+static void a_cry_empties_the_balloon_whatever_is_available(void **state)
+{
+	struct balloon b = {0};
+	struct balloon_in in = willing(US_PER_S);
+
+	assert_int_equal(balloon_decide(&b, &in), 410 * MIB);
+	in.now_us += US_PER_S;
+	in.actual_bytes = 410 * MIB;
+	in.available_bytes = 300 * MIB;
+	in.claimed_us = in.now_us + 1;
+	in.distress = true;
+	assert_int_equal(balloon_decide(&b, &in), 0);
+	in.distress = false;
+	in.actual_bytes = 0;
+	in.now_us += BALLOON_SETTLE_US - 1;
+	assert_int_equal(balloon_decide(&b, &in), 0);
+	in.now_us += 1;
+	in.claimed_us = in.now_us + 1;
+	assert_int_not_equal(balloon_decide(&b, &in), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -209,6 +247,8 @@ int main(void)
 		cmocka_unit_test(a_driver_without_progress_is_set_aside_and_asked_again),
 		cmocka_unit_test(a_slow_driver_is_not_stuck),
 		cmocka_unit_test(small_changes_are_not_passed_on),
+		cmocka_unit_test(takes_no_more_than_the_agent_consents_to),
+		cmocka_unit_test(a_cry_empties_the_balloon_whatever_is_available),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

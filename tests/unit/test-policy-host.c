@@ -288,6 +288,31 @@ static void refuses_guests_out_of_order(void **state)
 	assert_int_equal(fake.n_evaluated, 0);
 }
 
+/* The target of the first of two guests, of which nothing is proposed to be left. */
+static uint64_t target_with_floor(struct policy_host *h, uint64_t claimed, uint64_t budget)
+{
+	struct policy_guest guests[] = {guest(1), guest(2)};
+	struct memd_host_view small = host;
+	struct policy_decision d[2];
+
+	small.budget_bytes = budget;
+	guests[0].view.claimed_floor_bytes = claimed;
+	assert_int_equal(policy_host_evaluate(h, &small, guests, 2, d, NULL), 0);
+	assert_int_equal(fake.seen.claimed_floor_bytes, claimed);
+	return d[0].target_bytes;
+}
+
+static void a_claimed_floor_gets_no_more_than_the_shares_entitle_to(void **state)
+{
+	uint64_t unclaimed = target_with_floor(*state, 0, 8 * GIB);
+
+	assert_in_range(unclaimed, 256 * MIB, 500 * MIB); /* one step down */
+	assert_int_equal(target_with_floor(*state, 500 * MIB, 8 * GIB), 500 * MIB);
+	/* all that there is: half of the budget, which is less than one step down */
+	assert_int_equal(target_with_floor(*state, UINT64_MAX, 600 * MIB),
+		target_with_floor(*state, 0, 600 * MIB));
+}
+
 static void names_every_clamp(void **state)
 {
 	char text[128], small[8];
@@ -374,6 +399,7 @@ int main(void)
 		TEST(survives_any_proposal),
 		TEST(keeps_present_targets_when_the_policy_fails),
 		TEST(refuses_guests_out_of_order),
+		TEST(a_claimed_floor_gets_no_more_than_the_shares_entitle_to),
 		cmocka_unit_test(names_every_clamp),
 		cmocka_unit_test(falls_at_4_2_1_and_rises_at_6_4_2),
 		cmocka_unit_test(crosses_several_states_at_once),

@@ -36,6 +36,7 @@ enum memd_host_state {
 #define MEMD_GUEST_TARGET_FIXED  (UINT32_C(1) << 4) /* by the operator: proposals are ignored */
 #define MEMD_GUEST_WORKING_SET_VALID (UINT32_C(1) << 5) /* working_set_* hold an estimate */
 #define MEMD_GUEST_DISTRESS      (UINT32_C(1) << 6) /* ran out of memory: gets its balloon back */
+#define MEMD_GUEST_HAS_AGENT     (UINT32_C(1) << 8) /* a program in it that speaks for it */
 #define MEMD_GUEST_DISTRUSTED    (UINT32_C(1) << 7) /* its claims contradict what was sampled */
 
 struct memd_guest_view {
@@ -70,6 +71,7 @@ struct memd_guest_view {
 	uint32_t stall_full_10_bp;
 	uint32_t stall_full_60_bp;
 	uint64_t critical_bytes;   /* with less it was seen to thrash; 0: not seen */
+	uint64_t claimed_floor_bytes; /* its agent says it needs this; min..max; a hint; 0: not said */
 };
 
 struct memd_host_view {

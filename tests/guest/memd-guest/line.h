@@ -6,7 +6,7 @@
 
 struct line {
 	size_t size;
-	char text[384]; /* what does not fit is left out; line_end always fits */
+	char text[512]; /* what does not fit is left out; line_end always fits */
 };
 
 void line_text(struct line *l, const char *text);

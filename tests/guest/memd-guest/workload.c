@@ -1,5 +1,6 @@
 /* See workload.h. */
 #include "tests/guest/memd-guest/workload.h"
+#include "tests/guest/memd-guest/agent.h"
 #include "tests/guest/memd-guest/area.h"
 #include "tests/guest/memd-guest/balloon.h"
 #include "tests/guest/memd-guest/cmdline.h"
@@ -142,6 +143,7 @@ void workload_init(unsigned n_cpus)
 	balloon_init(capacity);
 	scratch_init(capacity);
 	disk_init();
+	agent_init();
 	memory_align_to_chunk();
 
 	next = place_area(&common, next);
@@ -212,6 +214,7 @@ static void print_counters(struct line *line)
 	line_value(line, "disk_read", disk_read_blocks());
 	line_value(line, "disk_written", disk_written_blocks());
 	line_value(line, "least_verified", least_verified());
+	agent_counters(line);
 	stopwatch_report(line);
 	line_print(line);
 }
@@ -240,6 +243,7 @@ static bool service(struct worker *w, uint64_t now_ns)
 	more |= scratch_service(&w->counters, now_ns);
 	more |= disk_service(&w->counters, now_ns);
 	more |= hints_service(now_ns);
+	more |= agent_service(now_ns);
 	if (now_ns >= next_report_ns) {
 		next_report_ns = now_ns + report_ns;
 		report(now_ns);
