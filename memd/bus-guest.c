@@ -3,6 +3,7 @@
 
 #include "memd/base/units.h"
 #include "memd/bus-internal.h"
+#include "memd/guest-agent.h"
 
 /* Everything that a guest's object shows, in the types of D-Bus; filled before it is read. */
 struct guest_figures {
@@ -46,6 +47,7 @@ struct guest_figures {
 	uint64_t memory_waits;
 	uint64_t critical_bytes;
 	const char *memory_mode;
+	const char *agent_state;
 	const char *cpu_placement;
 	const char *cpu_reason;
 	const char *cpus;
@@ -146,6 +148,7 @@ static void fill(struct guest *g, struct guest_figures *f)
 		.memory_waits = s->memory_waits,
 		.critical_bytes = g->critical_bytes,
 		.memory_mode = memory_mode_name(s->memory_mode),
+		.agent_state = guest_agent_state(g),
 		.cpu_placement = placement_names[g->placement.mode],
 		.cpu_reason = g->placement.reason,
 		.cpu_load_bp =
@@ -464,6 +467,7 @@ static const sd_bus_vtable guest_vtable[] = {
 	FIGURE("CpusExclusive", "b", cpus_exclusive),
 	FIGURE("CpuLoadBasisPoints", "u", cpu_load_bp),
 	FIGURE("MemoryMode", "s", memory_mode),
+	FIGURE("AgentState", "s", agent_state),
 	FIGURE("KvmSmallPages", "t", claims.kvm_pages_4k),
 	FIGURE("KvmLargePages", "t", claims.kvm_pages_2m),
 	FIGURE("KvmHugePages", "t", claims.kvm_pages_1g),
@@ -491,23 +495,29 @@ void bus_guest_publish(struct bus *b, struct guest *g)
 	if (shown && path)
 		bus_emit_changed(b->connection, path, BUS_GUEST, guest_vtable, &shown->figures,
 			shown->published);
+	bus_agent_publish(b, g);
+}
+
+int bus_guest_find(struct bus *b, const char *path, struct guest **ret)
+{
+	_cleanup_free_ char *name = NULL;
+	int r = sd_bus_path_decode(path, BUS_GUEST_PATH, &name);
+
+	if (r <= 0)
+		return r;
+	*ret = manager_find_guest(b->manager, name);
+	return *ret != NULL;
 }
 
 static int find_guest(sd_bus *connection, const char *path, const char *interface, void *userdata,
 	void **ret_found, sd_bus_error *error)
 {
-	struct bus *b = userdata;
-	_cleanup_free_ char *name = NULL;
 	struct bus_guest *shown;
 	struct guest *g;
-	int r;
+	int r = bus_guest_find(userdata, path, &g);
 
-	r = sd_bus_path_decode(path, BUS_GUEST_PATH, &name);
 	if (r <= 0)
 		return r;
-	g = manager_find_guest(b->manager, name);
-	if (!g)
-		return 0;
 	shown = refresh(g);
 	if (!shown)
 		return -ENOMEM;
@@ -543,6 +553,8 @@ int bus_guest_add_objects(struct bus *b)
 
 	r = sd_bus_add_fallback_vtable(
 		b->connection, NULL, BUS_GUEST_PATH, BUS_GUEST, guest_vtable, find_guest, b);
+	if (r >= 0)
+		r = bus_agent_add_objects(b);
 	if (r < 0)
 		return r;
 	return sd_bus_add_node_enumerator(b->connection, NULL, BUS_GUEST_PATH, list_guests, b);

@@ -1,4 +1,4 @@
-/* Between bus.c, bus-guest.c and bus-policy.c only. */
+/* Between bus.c and the other files of the bus only. */
 #pragma once
 
 #include <systemd/sd-bus.h>
@@ -45,6 +45,12 @@ int bus_guest_add_objects(struct bus *b);
 /* The object's path, the caller's to free; NULL for want of memory. */
 char *bus_guest_path(const struct guest *g);
 void bus_guest_publish(struct bus *b, struct guest *g);
+/* The guest whose object has that path. 1; 0: there is none; negative errno. */
+int bus_guest_find(struct bus *b, const char *path, struct guest **ret);
+
+/* bus-agent.c */
+int bus_agent_add_objects(struct bus *b);
+void bus_agent_publish(struct bus *b, struct guest *g);
 
 /* bus-policy.c */
 int bus_method_list_policies(sd_bus_message *message, void *userdata, sd_bus_error *error);

@@ -91,6 +91,7 @@ enum memctl_exit verb_clone(struct memctl *m, int argc, char **argv);
 enum memctl_exit verb_pause(struct memctl *m, int argc, char **argv);
 enum memctl_exit verb_resume(struct memctl *m, int argc, char **argv);
 enum memctl_exit verb_hint(struct memctl *m, int argc, char **argv);
+enum memctl_exit verb_agent(struct memctl *m, int argc, char **argv);
 enum memctl_exit verb_top(struct memctl *m, int argc, char **argv);
 enum memctl_exit verb_status(struct memctl *m, int argc, char **argv);
 enum memctl_exit verb_ledger(struct memctl *m, int argc, char **argv);

@@ -235,13 +235,13 @@ static void print_list(struct json_object *guests)
 	for (size_t i = 0; i < n; i++)
 		name = MAX(name,
 			(int)strlen(figure_text(json_object_array_get_idx(guests, i), "name")));
-	printf("%-*s %-11s%8s%8s%9s%9s%9s%9s  %s\n", name, "NAME", "STATE", "SIZE", "COST",
-		"TARGET", "SHARED", "SWAPPED", "BALLOON", "CPUS");
+	printf("%-*s %-11s%8s%8s%9s%9s%9s%9s  %-12s  %s\n", name, "NAME", "STATE", "SIZE", "COST",
+		"TARGET", "SHARED", "SWAPPED", "BALLOON", "AGENT", "CPUS");
 	for (size_t i = 0; i < n; i++) {
 		struct json_object *guest = json_object_array_get_idx(guests, i);
 		struct json_object *fixed = json_object_object_get(guest, "target_fixed");
 
-		printf("%-*s %-11s%8s%8s%8s%c%9s%9s%9s  %s%s%s%s%s\n", name,
+		printf("%-*s %-11s%8s%8s%8s%c%9s%9s%9s  %-12s  %s%s%s%s%s\n", name,
 			figure_text(guest, "name"), figure_text(guest, "state"),
 			DRAW_SIZE(figure_u64(guest, "configured_bytes")),
 			DRAW_SIZE(figure_u64(guest, "resident_bytes")),
@@ -249,7 +249,8 @@ static void print_list(struct json_object *guests)
 			json_object_get_boolean(fixed) ? '*' : ' ',
 			DRAW_SIZE(figure_u64(guest, "shared_bytes")),
 			DRAW_SIZE(figure_u64(guest, "swapped_bytes")),
-			DRAW_SIZE(figure_u64(guest, "balloon_bytes")), figure_text(guest, "cpus"),
+			DRAW_SIZE(figure_u64(guest, "balloon_bytes")),
+			figure_text(guest, "agent_state"), figure_text(guest, "cpus"),
 			json_object_get_boolean(json_object_object_get(guest, "cpus_exclusive"))
 				? " alone"
 				: "",

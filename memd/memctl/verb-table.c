@@ -41,7 +41,7 @@ const struct verb verbs[] = {
 		.help = "COST is what the guest takes of the host now: private pages, its part of "
 			"shared ones,\n"
 			"and overhead. TARGET is what the policy gives it ('*': fixed by "
-			"set-target).\n\n"
+			"set-target). AGENT says whether balloon-agent(8) speaks for the guest.\n\n"
 			"  memctl list",
 		.needs_memd = true,
 		.run = verb_list,
@@ -186,6 +186,24 @@ const struct verb verbs[] = {
 		.max_arguments = 1,
 		.needs_memd = true,
 		.run = verb_hint,
+	},
+	{
+		.name = "agent",
+		.arguments = "NAME",
+		.summary = "Show what the agent in a guest says, and how far that is from the truth",
+		.help = "What balloon-agent(8) in the guest reported last, how much more or less than "
+			"what memd\n"
+			"sampled from outside that is, which of it counts, and what came of asking it "
+			"for room:\n"
+			"its last refusal and its last cry, with the reasons. `memctl list` shows which "
+			"guests\n"
+			"have one.\n\n"
+			"  memctl agent web1\n"
+			"  memctl agent web1 --json | jq .figures.available_bytes",
+		.min_arguments = 1,
+		.max_arguments = 1,
+		.needs_memd = true,
+		.run = verb_agent,
 	},
 	{
 		.name = "top",

@@ -19,7 +19,8 @@
 
 struct guest {
 	const char *name, *state, *reason, *group, *target_reason, *console, *devices;
-	const char *working_set_source;
+	const char *working_set_source, *agent_state, *agent_program, *agent_refusal;
+	uint64_t claimed_used;
 	uint32_t pid, vcpus, shares, mismatch_bp;
 	int target_fixed, balloon_ready;
 	uint64_t configured, min, max, target, resident, private, shared, shared_cost, swapped;
@@ -97,6 +98,7 @@ static const sd_bus_vtable guest_vtable[] = {
 	FIGURE("State", "s", state),
 	FIGURE("StateReason", "s", reason),
 	FIGURE("Pid", "u", pid),
+	FIGURE("AgentState", "s", agent_state),
 	FIGURE("Vcpus", "u", vcpus),
 	FIGURE("ShareGroup", "s", group),
 	FIGURE("Shares", "u", shares),
@@ -153,6 +155,31 @@ static const sd_bus_vtable guest_vtable[] = {
 	SD_BUS_VTABLE_END,
 };
 
+static int agent_figures(sd_bus *bus, const char *path, const char *interface, const char *property,
+	sd_bus_message *reply, void *data, sd_bus_error *e)
+{
+	const struct guest *g = data;
+
+	return sd_bus_message_append(reply, "a{st}", 3, "available_bytes", g->private, "pressure_some_bp",
+		(uint64_t)150, "oom_kills", (uint64_t)2);
+}
+
+/* Claims half as much again as was sampled. */
+static const sd_bus_vtable agent_vtable[] = {
+	SD_BUS_VTABLE_START(0),
+	FIGURE("State", "s", agent_state),
+	FIGURE("Program", "s", agent_program),
+	FIGURE("Version", "u", vcpus),
+	FIGURE("Distrusted", "b", target_fixed),
+	SD_BUS_PROPERTY("Figures", "a{st}", agent_figures, 0, 0),
+	FIGURE("FloorBytes", "t", min),
+	FIGURE("ClaimedUsedBytes", "t", claimed_used),
+	FIGURE("SampledUsedBytes", "t", private),
+	FIGURE("Requests", "t", counter),
+	FIGURE("Refusal", "s", agent_refusal),
+	SD_BUS_VTABLE_END,
+};
+
 /*
  * Figures of guest number i: what is private shrinks, what is swapped grows with i; all add up to
  * 256 MiB.
@@ -162,6 +189,7 @@ static int add_guest(struct host *h, const char *name, uint64_t configured, cons
 	uint32_t i = h->n_guests;
 	struct guest *g = &h->guests[i];
 	uint64_t step = i % 12 * 2 * MIB;
+	int r;
 
 	if (i == GUESTS_MAX)
 		return -ENOSPC;
@@ -172,6 +200,10 @@ static int add_guest(struct host *h, const char *name, uint64_t configured, cons
 		.reason = "",
 		.target_reason = "1000 of 12000 shares of 972 MiB, above its floor of 64 MiB",
 		.working_set_source = "page-out",
+		.agent_state = "present",
+		.agent_program = "balloon-agent 0.1.0",
+		.agent_refusal = "tasks wait for memory 12 % of the time",
+		.claimed_used = (72 * MIB - step) / 2 * 3,
 		.console = "/run/memd/guest/console",
 		.devices = "Disk=/srv/web.img,ro\nRng=yes\n",
 		.pid = 1000 + i,
@@ -217,6 +249,10 @@ static int add_guest(struct host *h, const char *name, uint64_t configured, cons
 	h->peak = h->used;
 	if (sd_bus_path_encode("/org/memd1/guest", name, &g->path) < 0)
 		return -ENOMEM;
+	r = sd_bus_add_object_vtable(
+		h->bus, NULL, g->path, "org.memd1.Agent", agent_vtable, g);
+	if (r < 0)
+		return r;
 	return sd_bus_add_object_vtable(
 		h->bus, &g->slot, g->path, "org.memd1.Guest", guest_vtable, g);
 }

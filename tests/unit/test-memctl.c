@@ -113,6 +113,43 @@ static void list_shows_every_guest(void **state)
 	assert_string_equal(o.err, "");
 }
 
+static void list_says_who_has_an_agent(void **state)
+{
+	_cleanup_outcome_ struct outcome o = memctl("list");
+
+	assert_contains(o.out, " AGENT ");
+	assert_contains(o.out, " present ");
+}
+
+static void agent_shows_what_was_said_and_how_far_off_it_is(void **state)
+{
+	_cleanup_outcome_ struct outcome o = memctl("agent guest-2");
+
+	assert_int_equal(o.code, MEMCTL_OK);
+	assert_contains(o.out, "agent present, balloon-agent 0.1.0");
+	assert_contains(o.out, "50 % more");
+	assert_contains(o.out, "tasks wait for memory 12 % of the time");
+	assert_contains(o.out, "pressure some                    1.50 %");
+}
+
+static void agent_as_json_has_the_figures_by_name(void **state)
+{
+	_cleanup_outcome_ struct outcome o = memctl("agent guest-2 --json");
+	_cleanup_json_ struct json_object *agent = parse(o.out), *figures;
+
+	assert_int_equal(count_lines(o.out), 1);
+	figures = json_object_get(json_object_object_get(agent, "figures"));
+	assert_int_equal(number(figures, "oom_kills"), 2);
+	assert_true(number(agent, "claimed_used_bytes") > number(agent, "sampled_used_bytes"));
+}
+
+static void agent_of_nobody_is_refused(void **state)
+{
+	_cleanup_outcome_ struct outcome o = memctl("agent nobody");
+
+	assert_int_equal(o.code, MEMCTL_REFUSED);
+}
+
 static void list_as_json_is_one_line_with_sizes_in_bytes(void **state)
 {
 	_cleanup_outcome_ struct outcome o = memctl("--json list");
@@ -523,6 +560,10 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(list_shows_every_guest),
+		cmocka_unit_test(list_says_who_has_an_agent),
+		cmocka_unit_test(agent_shows_what_was_said_and_how_far_off_it_is),
+		cmocka_unit_test(agent_as_json_has_the_figures_by_name),
+		cmocka_unit_test(agent_of_nobody_is_refused),
 		cmocka_unit_test(list_as_json_is_one_line_with_sizes_in_bytes),
 		cmocka_unit_test(show_adds_up),
 		cmocka_unit_test(ledger_has_a_line_a_guest_and_adds_up),
