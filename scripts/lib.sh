@@ -11,7 +11,7 @@ packages_build=(gcc libc6-dev cmake ninja-build pkg-config libsystemd-dev libxxh
 	libvirt-dev libxml2-dev libseccomp-dev libmicrohttpd-dev liburing-dev libslirp-dev libjson-c-dev libinih-dev libcmocka-dev)
 packages_test=(perl dbus-daemon procps groff-base python3 curl iproute2 prometheus python3-prometheus-client
 	fish zsh bsdutils debootstrap systemd-container dpkg-dev file lintian gnuplot-nox
-	python3-dbus python3-gi)
+	python3-dbus python3-gi qemu-system-x86)
 packages_linux=(linux-source-6.1 make flex bison bc libelf-dev xz-utils kmod e2fsprogs)
 packages_demo=(dbus-daemon kmod mount util-linux)
 
