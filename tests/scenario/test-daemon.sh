@@ -7,61 +7,8 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 # shellcheck source=tests/tap.sh
 . tests/tap.sh
-build=${MEMD_BUILD:-build/debug}
-build=$(realpath "$build")
-work=$(mktemp -d)
-cgroup=memd-test-$$
-export MEMD_BUS=unix:path=$work/bus
-
-memctl() {
-	timeout 40 "$build/memd/memctl" "$@"
-}
-
-cleanup() {
-	local pid
-	for pid in $(cat "$work"/*.pid 2>/dev/null) $(pids_of_guests); do kill -9 "$pid" 2>/dev/null || true; done
-	find /sys/fs/cgroup -depth -type d -path "*/$cgroup*" -exec rmdir {} \; 2>/dev/null || true
-	rm -rf "$work"
-}
-trap cleanup EXIT
-
-# Guests and pools that run: memd removes its note of a process when that has ended.
-pids_of_guests() {
-	find "$work/run" -name '*.pid' -exec cut -d' ' -f1 {} + 2>/dev/null || true
-}
-
-# until_true SECONDS COMMAND...
-until_true() {
-	local end=$((SECONDS + $1))
-	shift
-	until "$@" >/dev/null 2>&1; do
-		[ $SECONDS -lt $end ] || return 1
-		sleep 0.2
-	done
-}
-
-# property PATH INTERFACE NAME: the bare value.
-property() {
-	dbus-send --bus="$MEMD_BUS" --dest=org.memd1 --print-reply=literal "$1" org.freedesktop.DBus.Properties.Get \
-		string:"$2" string:"$3" | sed 's/^ *variant *//; s/^\(uint64\|uint32\|boolean\) *//; s/ *$//'
-}
-
-host() {
-	property /org/memd1 org.memd1.Manager "$1"
-}
-
-guest() {
-	property "/org/memd1/guest/$1" org.memd1.Guest "$2"
-}
-
-# host_above NAME N, guest_above GUEST NAME N
-host_above() {
-	[ "$(host "$1")" -gt "$2" ]
-}
-
-guest_above() {
-	[ "$(guest "$1" "$2")" -gt "$3" ]
-}
+# shellcheck source=tests/memd.sh
+. tests/memd.sh
 
 is_gone() {
 	! guest "$1" State
@@ -86,26 +33,14 @@ refused_with() {
 }
 
 comes_up() {
-	mkdir -p "$work/guests.d"
 	printf '[Host]\nHostMemoryBudget=512M\nTickInterval=500ms\nCgroupName=%s\n[Share]\nShareScanTargetTime=2s\n' \
 		"$cgroup" >"$work/memd.conf"
-	dbus-daemon --config-file=tests/private-bus.conf --address="$MEMD_BUS" --nofork >"$work/dbus.log" 2>&1 &
-	echo $! >"$work/bus.pid" # a claim runs in a subshell: what it shall leave it writes down
-	until_true 20 test -S "$work/bus" || return 1
-	"$build/memd/memd" --config "$work/memd.conf" --guests-dir "$work/guests.d" --bus "$MEMD_BUS" \
-		--runtime-dir "$work/run" --state-dir "$work/state" >"$work/memd.log" 2>&1 </dev/null &
-	echo $! >"$work/memd.pid"
-	until_true 20 memctl status
+	memd_comes_up
 }
 
 guests_run() {
 	start_guest a 1 && start_guest b 2 && start_guest c 3 &&
 		[ "$(guest a State)$(guest b State)$(guest c State)" = runningrunningrunning ]
-}
-
-figures_are_right() {
-	host LedgerMismatchBasisPoints
-	[ "$(host LedgerMismatchBasisPoints)" -le 200 ]
 }
 
 bad_configuration_names_file_and_line() {
@@ -129,7 +64,7 @@ killed_guest_leaves_the_others() {
 	echo "configured $(host ConfiguredBytes), mismatch $(host LedgerMismatchBasisPoints)"
 	cat "$work/signals"
 	[ "$(host ConfiguredBytes)" = $((2 * 64 * 1024 * 1024)) ] && [ "$(host NGuests)" = 2 ] &&
-		[ "$(guest a State)$(guest c State)" = runningrunning ] && figures_are_right &&
+		[ "$(guest a State)$(guest c State)" = runningrunning ] && ledger_is_right &&
 		until_true 10 grep -q "signal 9" "$work/signals"
 }
 
@@ -162,7 +97,7 @@ clones_share_their_template() {
 	echo "group $(guest d ShareGroup), configured $(guest d ConfiguredBytes), memory of the template" \
 		"$(host TemplateBytes), its part of it $(guest d TemplateCostBytes)"
 	[ "$(guest d ShareGroup)" = test ] && [ "$(guest d ConfiguredBytes)" = $((64 * 1024 * 1024)) ] &&
-		[ "$(guest d TemplateCostBytes)" -lt "$(guest d TemplateBytes)" ] && figures_are_right
+		[ "$(guest d TemplateCostBytes)" -lt "$(guest d TemplateBytes)" ] && ledger_is_right
 }
 
 template_is_gone() {
@@ -184,20 +119,6 @@ objects_can_be_read() {
 	cat "$work/introspect"
 	grep -q 'arg type="a{ss}" name="settings"' "$work/introspect" &&
 		grep -q 'arg type="s" name="reason"' "$work/introspect"
-}
-
-memd_ends() {
-	local pid
-	pid=$(cat "$work/memd.pid")
-	kill -TERM "$pid"
-	timeout 60 tail --pid="$pid" -f /dev/null
-}
-
-nothing_is_left() {
-	local left
-	left=$(pids_of_guests; find /sys/fs/cgroup -type d -path "*/$cgroup*" 2>/dev/null; find "$work/run" -type s)
-	echo "$left"
-	[ -z "$left" ]
 }
 
 claim bad_configuration_names_file_and_line bad_configuration_names_file_and_line

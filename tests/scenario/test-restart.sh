@@ -11,54 +11,13 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 # shellcheck source=tests/tap.sh
 . tests/tap.sh
-build=$(realpath "${MEMD_BUILD:-build/debug}")
+# shellcheck source=tests/memd.sh
+. tests/memd.sh
 seconds=${MEMD_RESTART_SECONDS:-40}
 kills=${MEMD_RESTART_KILLS:-100}
 seed=${MEMD_RESTART_SEED:-$RANDOM}
 RANDOM=$seed
-work=$(mktemp -d)
-cgroup=memd-restart-$$
 guests=(a b c d)
-export MEMD_BUS=unix:path=$work/bus
-
-memctl() {
-	timeout 40 "$build/memd/memctl" "$@"
-}
-
-pids_in() {
-	find "$work/run/$1" -name '*.pid' -exec cut -d' ' -f1 {} + 2>/dev/null | sort -n || true
-}
-
-cleanup() {
-	local pid
-	for pid in $(cat "$work"/*.pid 2>/dev/null) $(pids_in guest) $(pids_in pool); do
-		kill -CONT "$pid" 2>/dev/null || true
-		kill -9 "$pid" 2>/dev/null || true
-	done
-	find /sys/fs/cgroup -depth -type d -path "*/$cgroup*" -exec rmdir {} \; 2>/dev/null || true
-	rm -rf "$work"
-}
-trap cleanup EXIT
-
-# until_true SECONDS COMMAND...
-until_true() {
-	local end=$((SECONDS + $1))
-	shift
-	until "$@" >/dev/null 2>&1; do
-		[ $SECONDS -lt $end ] || return 1
-		sleep 0.1
-	done
-}
-
-host() {
-	memctl --json status | sed -n "s/.*\"$1\":\([0-9]*\).*/\1/p"
-}
-
-memd_start() {
-	"$build/memd/memd" --config "$work/memd.conf" --guests-dir "$work/guests.d" --bus "$MEMD_BUS" \
-		--runtime-dir "$work/run" --state-dir "$work/state" >>"$work/memd.log" 2>&1 </dev/null &
-	echo $! >"$work/memd.pid"
-}
 
 # As a service manager does: one that could not start (the bus has not yet noticed that its predecessor is gone) is
 # started again.
@@ -77,14 +36,9 @@ kill_and_wait() {
 }
 
 comes_up() {
-	mkdir -p "$work/guests.d"
 	printf '[Host]\nHostMemoryBudget=512M\nTickInterval=200ms\nCgroupName=%s\n[Share]\nShareScanTargetTime=1s\n' \
 		"$cgroup" >"$work/memd.conf"
-	dbus-daemon --config-file=tests/private-bus.conf --address="$MEMD_BUS" --nofork >"$work/dbus.log" 2>&1 &
-	echo $! >"$work/bus.pid"
-	until_true 20 test -S "$work/bus" || return 1
-	memd_start
-	until_true 30 memd_answers
+	bus_comes_up && memd_start && until_true 30 memd_answers
 }
 
 guests_run() {
@@ -93,17 +47,17 @@ guests_run() {
 		memctl start "$name" Memory=64M VCpus=1 ShareGroup=test Kernel="$build/tests/guest/memd-guest" \
 			CommandLine="seed=$RANDOM common_mib=16 unique_mib=8 zero_mib=8 rewrite_per_s=200" || return 1
 	done
-	pids_in guest >"$work/guests.before"
+	pids_of guest >"$work/guests.before"
 	[ "$(wc -l <"$work/guests.before")" = ${#guests[@]} ]
 }
 
 shares_at_least() {
-	[ "$(host saved_sharing_bytes)" -ge "$1" ]
+	[ "$(host SavedSharingBytes)" -ge "$1" ]
 }
 
 sharing_begins() {
 	until_true 90 shares_at_least $((32 << 20)) || return 1
-	host overhead_bytes >"$work/overhead.before"
+	host OverheadBytes >"$work/overhead.before"
 }
 
 # A moment within MS milliseconds.
@@ -120,7 +74,7 @@ kill_memd() {
 # The pool of the group that all guests are in; with a member that cannot announce what it maps for a while.
 kill_pool() {
 	local pid stopped=
-	pid=$(pids_in pool | head -n 1)
+	pid=$(pids_of pool | head -n 1)
 	[ -n "$pid" ] || return 1
 	if [ $((RANDOM % 4)) = 0 ]; then
 		stopped=$(sed -n "$((RANDOM % ${#guests[@]} + 1))p" "$work/guests.before")
@@ -152,7 +106,7 @@ survives_kills() {
 			pool=$((pool + 1))
 		fi
 		if [ $((RANDOM % 3)) = 0 ]; then change_a_target; fi
-		diff "$work/guests.before" <(pids_in guest) || return 1
+		diff "$work/guests.before" <(pids_of guest) || return 1
 	done
 	echo "$memd $pool" >"$work/kills"
 	[ $memd -ge 5 ] && [ $pool -ge 5 ]
@@ -162,16 +116,12 @@ no_guest_is_lost() {
 	local name
 	until_true 60 memd_answers || return 1
 	until_true 60 guests_are_running || return 1
-	diff "$work/guests.before" <(pids_in guest)
+	diff "$work/guests.before" <(pids_of guest)
 	for name in "${guests[@]}"; do memctl set-target "$name" auto || return 1; done
 }
 
 guests_are_running() {
 	[ "$(memctl --json list | grep -o '"state":"running"' | wc -l)" = ${#guests[@]} ]
-}
-
-ledger_is_right() {
-	[ "$(host ledger_mismatch_basis_points)" -le 200 ]
 }
 
 # What a page's check says, from the last report of each guest's console.
@@ -207,20 +157,20 @@ pool_files_of() {
 # Every page of a pool that a guest maps is of a file that the pool has: nothing of the former ones is left.
 nothing_leaked() {
 	local pid pool overhead shared
-	pool=$(pids_in pool)
+	pool=$(pids_of pool)
 	[ "$(wc -w <<<"$pool")" = 1 ] || return 1
 	stat -Lc %i "/proc/$pool/fd"/* 2>/dev/null | sort -u >"$work/pool.files"
-	for pid in $(pids_in guest); do
+	for pid in $(pids_of guest); do
 		pool_files_of "/proc/$pid" >"$work/guest.files"
 		echo "process $pid: $(wc -l <"$work/guest.files") pool files, $(find "/proc/$pid/fd" -type l | wc -l) descriptors"
 		[ -z "$(comm -13 "$work/pool.files" "$work/guest.files")" ] || return 1
 		[ "$(find "/proc/$pid/fd" -type l | wc -l)" -lt 64 ] || return 1
 	done
 	# Four guests have what is shared: a page that is kept for fewer than two of them was forgotten by somebody.
-	overhead=$(host overhead_bytes)
-	shared=$(($(host pool_bytes) + $(host saved_sharing_bytes)))
-	echo "overhead before $(cat "$work/overhead.before"), now $overhead; pool $(host pool_bytes) for $shared shared"
-	[ $(($(host pool_bytes) * 2)) -le $shared ]
+	overhead=$(host OverheadBytes)
+	shared=$(($(host PoolBytes) + $(host SavedSharingBytes)))
+	echo "overhead before $(cat "$work/overhead.before"), now $overhead; pool $(host PoolBytes) for $shared shared"
+	[ $(($(host PoolBytes) * 2)) -le $shared ]
 }
 
 nothing_leaked_soon() {
@@ -232,13 +182,7 @@ shares_again() {
 }
 
 ends_and_leaves_nothing() {
-	local pid left
-	pid=$(cat "$work/memd.pid")
-	kill -TERM "$pid"
-	timeout 60 tail --pid="$pid" -f /dev/null || return 1
-	left=$(pids_in guest; pids_in pool; find /sys/fs/cgroup -type d -path "*/$cgroup*" 2>/dev/null)
-	echo "$left"
-	[ -z "$left" ]
+	memd_ends && nothing_is_left
 }
 
 claim memd_comes_up comes_up
