@@ -66,8 +66,8 @@ struct config_pair {
 	char *value;
 };
 
-/* [Policy NAME], uninterpreted: the keys are the policy's. */
-struct config_policy {
+/* [Policy NAME] or [Group NAME]: its keys are a policy's, uninterpreted, but for a group's Policy=. */
+struct config_section {
 	char *name;
 	struct config_pair *pairs; /* in the order of the files */
 	size_t n_pairs;
@@ -91,6 +91,10 @@ enum config_merging {
 	CONFIG_MERGING_LEAVE, /* as the administrator has it */
 	CONFIG_MERGING_STEER, /* on and off by need; all of libvirt's guests are one trust group */
 };
+
+/* Adds a line to the section of that name, which is made when it is new. -ENOMEM. */
+int config_section_add(struct config_section **sections, size_t *n_sections, const char *name,
+	const char *key, const char *value);
 
 struct host_config {
 	/* [Host] */
@@ -130,8 +134,11 @@ struct host_config {
 	/* [Journal] */
 	uint64_t journal_max_bytes; /* 0: none is kept */
 	/* [Policy NAME] */
-	struct config_policy *policies;
+	struct config_section *policies;
 	size_t n_policies;
+	/* [Group NAME] */
+	struct config_section *groups;
+	size_t n_groups;
 };
 
 /* The built-in defaults. -ENOMEM. */
@@ -149,7 +156,13 @@ int host_config_load(const char *path, struct host_config *ret, struct error *e)
 int host_config_load_optional(const char *path, struct host_config *ret, struct error *e);
 
 /* The section of that policy, NULL when there is none. */
-const struct config_policy *host_config_policy(const struct host_config *c, const char *name);
+const struct config_section *host_config_policy(const struct host_config *c, const char *name);
+/* The section of that group of guests, likewise. */
+const struct config_section *host_config_group(const struct host_config *c, const char *name);
+/* The Policy= of a group's section: the last one. NULL: it has none, which host_config_load refuses. */
+const char *config_group_policy(const struct config_section *group);
+/* The key of it. */
+#define CONFIG_GROUP_POLICY "Policy"
 
 struct guest_config {
 	uint64_t memory_bytes; /* 0: not given */
@@ -165,6 +178,7 @@ struct guest_config {
 	bool memory_locked; /* all of it is in memory, always: no balloon, sharing or paging */
 	uint32_t shares;
 	char *share_group; /* NULL: shares with nobody */
+	char *policy_group; /* NULL: that of ShareGroup=, if that has one */
 	uint32_t balloon_max_bp; /* of memory_bytes */
 	char *console; /* NULL: <runtime-dir>/guest/NAME.console */
 	bool autostart;
@@ -195,6 +209,12 @@ int guest_config_set(struct guest_config *c, const char *key, const char *value,
  * MemoryMin <= MemoryMax <= Memory. 0, -EINVAL, -ERANGE.
  */
 int guest_config_check(const struct guest_config *c, struct error *e);
+
+/*
+ * The group whose policy is the guest's, if there is a section for it: PolicyGroup=, else
+ * ShareGroup=. NULL: none.
+ */
+const char *guest_config_policy_group(const struct guest_config *c);
 
 /* Floor and ceiling in bytes, percentages resolved. */
 uint64_t guest_config_min_bytes(const struct guest_config *c);

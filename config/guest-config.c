@@ -36,6 +36,8 @@ static const struct schema_key guest_keys[] = {
 	KEY("MemoryLocked", SCHEMA_BOOL, memory_locked, "no"),
 	KEY("Shares", SCHEMA_U32, shares, "1000", .min = 1, .max = CONFIG_SHARES_MAX),
 	KEY("ShareGroup", SCHEMA_NAME, share_group, NULL, .min = 1, .max = CONFIG_GUEST_NAME_MAX),
+	KEY("PolicyGroup", SCHEMA_NAME, policy_group, NULL,
+		.min = 1, .max = CONFIG_GUEST_NAME_MAX),
 	KEY("BalloonMax", SCHEMA_PERCENT, balloon_max_bp, "65%", .max = 9000),
 	KEY("Console", SCHEMA_TEXT, console, NULL, .min = 1, .max = PATH_BYTES_MAX),
 	KEY("Disk", SCHEMA_LINES, disks, NULL, .min = 1, .max = PATH_BYTES_MAX),
@@ -128,6 +130,11 @@ uint64_t guest_config_max_bytes(const struct guest_config *c)
 	if (c->memory_locked)
 		return c->memory_bytes;
 	return config_size_resolve(c->memory_max, c->memory_bytes);
+}
+
+const char *guest_config_policy_group(const struct guest_config *c)
+{
+	return c->policy_group ? c->policy_group : c->share_group;
 }
 
 /* What memd-vmm --console takes, but for standard output. */

@@ -10,6 +10,7 @@
 
 #define POLICY_NAME_MAX 32
 #define POLICY_SECTION	"Policy "
+#define GROUP_SECTION	"Group "
 #define PATH_BYTES_MAX	4095
 #define DAY_US		(24 * 3600 * US_PER_S)
 
@@ -87,26 +88,26 @@ static const struct schema_key host_keys[] = {
 };
 /* clang-format on */
 
-/* The policies at the end of the struct are not the schema's: cleared, and freed here. */
+/* The sections at the end of the struct are not the schema's: cleared, and freed here. */
 static const struct schema host_schema = {
 	host_keys,
 	ARRAY_SIZE(host_keys),
 	sizeof(struct host_config),
 };
 
-static void free_policies(struct host_config *c)
+static void free_sections(struct config_section *sections, size_t n)
 {
-	for (size_t i = 0; i < c->n_policies; i++) {
-		struct config_policy *p = &c->policies[i];
+	for (size_t i = 0; i < n; i++) {
+		struct config_section *s = &sections[i];
 
-		for (size_t j = 0; j < p->n_pairs; j++) {
-			free(p->pairs[j].key);
-			free(p->pairs[j].value);
+		for (size_t j = 0; j < s->n_pairs; j++) {
+			free(s->pairs[j].key);
+			free(s->pairs[j].value);
 		}
-		free(p->pairs);
-		free(p->name);
+		free(s->pairs);
+		free(s->name);
 	}
-	free(c->policies);
+	free(sections);
 }
 
 int host_config_init(struct host_config *ret)
@@ -116,16 +117,38 @@ int host_config_init(struct host_config *ret)
 
 void host_config_done(struct host_config *c)
 {
-	free_policies(c);
+	free_sections(c->policies, c->n_policies);
+	free_sections(c->groups, c->n_groups);
 	schema_done(&host_schema, c);
 }
 
-const struct config_policy *host_config_policy(const struct host_config *c, const char *name)
+static struct config_section *find_section(
+	struct config_section *sections, size_t n, const char *name)
 {
-	for (size_t i = 0; i < c->n_policies; i++)
-		if (strcmp(c->policies[i].name, name) == 0)
-			return &c->policies[i];
+	for (size_t i = 0; i < n; i++)
+		if (strcmp(sections[i].name, name) == 0)
+			return &sections[i];
 	return NULL;
+}
+
+const struct config_section *host_config_policy(const struct host_config *c, const char *name)
+{
+	return find_section(c->policies, c->n_policies, name);
+}
+
+const struct config_section *host_config_group(const struct host_config *c, const char *name)
+{
+	return find_section(c->groups, c->n_groups, name);
+}
+
+const char *config_group_policy(const struct config_section *group)
+{
+	const char *policy = NULL;
+
+	for (size_t i = 0; i < group->n_pairs; i++)
+		if (strcmp(group->pairs[i].key, CONFIG_GROUP_POLICY) == 0)
+			policy = group->pairs[i].value;
+	return policy;
 }
 
 /* [a-z0-9-]+, as policy.h has it. */
@@ -136,49 +159,64 @@ static bool policy_name_valid(const char *name)
 	return n > 0 && n <= POLICY_NAME_MAX && name[n] == '\0';
 }
 
-/* The section of that policy, made when it is new. */
-static struct config_policy *get_policy(struct host_config *c, const char *name)
+/* The section of that name, made when it is new. */
+static struct config_section *get_section(
+	struct config_section **sections, size_t *n, const char *name)
 {
-	struct config_policy *larger;
+	struct config_section *found = find_section(*sections, *n, name);
 	char *copy;
 
-	for (size_t i = 0; i < c->n_policies; i++)
-		if (strcmp(c->policies[i].name, name) == 0)
-			return &c->policies[i];
-	larger = reallocarray(c->policies, c->n_policies + 1, sizeof(*larger));
-	if (!larger)
+	if (found)
+		return found;
+	if (!GROW_ARRAY(*sections, *n + 1))
 		return NULL;
-	c->policies = larger;
 	copy = strdup(name);
 	if (!copy)
 		return NULL;
-	larger[c->n_policies] = (struct config_policy){.name = copy};
-	return &larger[c->n_policies++];
+	(*sections)[*n] = (struct config_section){.name = copy};
+	return &(*sections)[(*n)++];
+}
+
+int config_section_add(struct config_section **sections, size_t *n_sections, const char *name,
+	const char *key, const char *value)
+{
+	struct config_section *s = get_section(sections, n_sections, name);
+	struct config_pair *pair;
+
+	if (!s || !GROW_ARRAY(s->pairs, s->n_pairs + 1))
+		return -ENOMEM;
+	pair = &s->pairs[s->n_pairs++]; /* also half-built: it is freed with the others */
+	*pair = (struct config_pair){strdup(key), strdup(value)};
+	return pair->key && pair->value ? 0 : -ENOMEM;
 }
 
 static int add_policy_pair(
 	struct host_config *c, const char *path, const struct ini_entry *entry, struct error *e)
 {
 	const char *name = entry->section + strlen(POLICY_SECTION);
-	struct config_policy *policy;
-	struct config_pair *larger;
 
 	if (!policy_name_valid(name))
 		return error_set(e, -EINVAL,
 			"%s:%u: [%s]: the name of a policy has 1 to %d of a-z, 0-9 and '-'", path,
 			entry->line, entry->section, POLICY_NAME_MAX);
-	policy = get_policy(c, name);
-	if (!policy)
-		return -ENOMEM;
-	larger = reallocarray(policy->pairs, policy->n_pairs + 1, sizeof(*larger));
-	if (!larger)
-		return -ENOMEM;
-	policy->pairs = larger;
-	larger[policy->n_pairs] = (struct config_pair){strdup(entry->key), strdup(entry->value)};
-	policy->n_pairs++; /* also the half-built one: it is freed with the others */
-	if (!larger[policy->n_pairs - 1].key || !larger[policy->n_pairs - 1].value)
-		return -ENOMEM;
-	return 0;
+	return config_section_add(
+		&c->policies, &c->n_policies, name, entry->key, entry->value);
+}
+
+static int add_group_pair(
+	struct host_config *c, const char *path, const struct ini_entry *entry, struct error *e)
+{
+	const char *name = entry->section + strlen(GROUP_SECTION);
+
+	if (!guest_name_valid(name, e)) {
+		error_prefix(e, "%s:%u: [%.80s]", path, entry->line, entry->section);
+		return -EINVAL;
+	}
+	if (strcmp(entry->key, CONFIG_GROUP_POLICY) == 0 && !policy_name_valid(entry->value))
+		return error_set(e, -EINVAL,
+			"%s:%u: Policy=%.64s: the name of a policy has a-z, 0-9 and '-'", path,
+			entry->line, entry->value);
+	return config_section_add(&c->groups, &c->n_groups, name, entry->key, entry->value);
 }
 
 static int apply_file(const char *path, struct host_config *c, struct error *e)
@@ -192,6 +230,8 @@ static int apply_file(const char *path, struct host_config *c, struct error *e)
 
 		if (strncmp(entry->section, POLICY_SECTION, strlen(POLICY_SECTION)) == 0)
 			r = add_policy_pair(c, path, entry, e);
+		else if (strncmp(entry->section, GROUP_SECTION, strlen(GROUP_SECTION)) == 0)
+			r = add_group_pair(c, path, entry, e);
 		else
 			r = schema_set_entry(&host_schema, c, path, entry, e);
 	}
@@ -277,6 +317,11 @@ static int check(const struct host_config *c, struct error *e)
 	if (!policy_name_valid(c->policy))
 		return error_set(e, -EINVAL, "Policy=%s: the name of a policy has a-z, 0-9 and '-'",
 			c->policy);
+	for (size_t i = 0; i < c->n_groups; i++)
+		if (!config_group_policy(&c->groups[i]))
+			return error_set(e, -EINVAL,
+				"[Group %s] has no Policy=, the policy that its guests are to have",
+				c->groups[i].name);
 	return check_libvirt_uris(c, e);
 }
 

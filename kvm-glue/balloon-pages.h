@@ -21,6 +21,7 @@ struct balloon_tally {
 	uint64_t kept_pages; /* reported, but poisoned */
 	uint64_t discard_calls;
 	uint64_t discard_ranges;
+	uint64_t cpu_us; /* of the thread; whoever asked fills it in */
 };
 
 struct balloon_pages;

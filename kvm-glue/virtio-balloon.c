@@ -100,6 +100,7 @@ static void tally_commit(struct virtio_balloon *b, const struct balloon_tally *t
 	s->poison_reports += t->kept_pages;
 	s->discard_calls += t->discard_calls;
 	s->discard_ranges += t->discard_ranges;
+	s->cpu_us += t->cpu_us;
 	pthread_mutex_unlock(&b->lock);
 }
 
@@ -162,11 +163,14 @@ static int balloon_serve(struct virtio_device *d, unsigned queue)
 		return balloon_hints_serve(b->hints, d, queue, b->poison);
 	for (unsigned n = 0; n < q->size && r == 0; n++) {
 		struct balloon_tally t = {0};
+		uint64_t cpu_us;
 
 		r = virtq_next(q, &b->chain);
 		if (r != 0)
 			break;
+		cpu_us = clock_thread_cpu_us();
 		r = handle(b, b->roles[queue], &t);
+		t.cpu_us = clock_thread_cpu_us() - cpu_us;
 		tally_commit(b, &t);
 		if (b->chain.popped)
 			virtq_push(q, &b->chain, 0);

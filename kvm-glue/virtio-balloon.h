@@ -25,6 +25,7 @@ struct virtio_balloon_stats {
 	uint64_t reported_pages;
 	uint64_t discard_calls; /* discarding system calls, balloon and reporting */
 	uint64_t discard_ranges; /* ranges handed to guest_ram_discard */
+	uint64_t cpu_us; /* of the device's thread, on requests; without hints */
 	uint64_t ignored_pages; /* not RAM, inflated twice, or deflated without being held */
 	uint64_t poison_reports; /* pages reported and kept, since their poison is not zero */
 	uint64_t needs_reset; /* times the guest broke a rule */

@@ -14,6 +14,7 @@ static void fill_balloon_stats(struct vmm *vmm, struct vmm_stats *s)
 	s->balloon_target_pages = b.target_pages;
 	s->balloon_actual_pages = b.actual_pages;
 	s->balloon_discard_calls = b.discard_calls;
+	s->balloon_cpu_us = b.cpu_us;
 	s->hints_possible = b.hints_negotiated;
 	s->hint_runs = b.hints.runs;
 	s->hint_named_pages = b.hints.named_pages;

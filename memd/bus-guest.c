@@ -12,6 +12,7 @@ struct guest_figures {
 	const char *state;
 	const char *state_reason;
 	const char *share_group;
+	const char *policy_group;
 	const char *target_reason;
 	const char *console_path;
 	const char *devices;
@@ -103,6 +104,15 @@ static const char *memory_mode_name(uint64_t mode)
 	return names[mode <= VMM_MEMORY_PVM ? mode : VMM_MEMORY_UNKNOWN];
 }
 
+/* The group whose policy decides; "": the host's does. */
+static const char *policy_group(const struct guest *g)
+{
+	const struct manager *m = g->environment->context;
+	const char *name = guest_config_policy_group(&g->config);
+
+	return name && host_config_group(&m->config, name) ? name : "";
+}
+
 static void fill(struct guest *g, struct guest_figures *f)
 {
 	const struct vmm_stats *s = &g->sample.after;
@@ -113,6 +123,7 @@ static void fill(struct guest *g, struct guest_figures *f)
 		.state = guest_state_name(g->state),
 		.state_reason = g->state_reason,
 		.share_group = g->config.share_group,
+		.policy_group = policy_group(g),
 		.target_reason = g->target_reason,
 		.console_path = g->console_path,
 		.devices = g->devices,
@@ -379,6 +390,7 @@ static const sd_bus_vtable guest_vtable[] = {
 	FIGURE("TargetBytes", "t", target_bytes),
 	FIGURE("TargetFixed", "b", target_fixed),
 	FIGURE("TargetReason", "s", target_reason),
+	FIGURE("PolicyGroup", "s", policy_group),
 	FIGURE("ResidentBytes", "t", ledger.resident_bytes),
 	FIGURE("PrivateBytes", "t", ledger.private_bytes),
 	FIGURE("SharedBytes", "t", ledger.shared_bytes),

@@ -370,6 +370,7 @@ static const sd_bus_vtable manager_properties[] = {
 	FIGURE("SwapUsedBytes", "t", swap_used_bytes),
 	FIGURE("SwapOccupiedBytes", "t", swap_occupied_bytes),
 	FIGURE("OverheadBytes", "t", overhead_bytes),
+	FIGURE("PolicyBytes", "t", policy_bytes),
 	FIGURE("SavedSharingBytes", "t", saved_sharing_bytes),
 	FIGURE("SavedZeroBytes", "t", saved_zero_bytes),
 	FIGURE("SavedBalloonBytes", "t", saved_balloon_bytes),

@@ -64,7 +64,11 @@ static struct policy_guest policy_input(struct guest *g)
 		view.flags |= MEMD_GUEST_DISTRESS;
 	if (g->judge.claims.distrusted)
 		view.flags |= MEMD_GUEST_DISTRUSTED;
-	return (struct policy_guest){.view = view, .fixed_bytes = g->fixed_bytes};
+	return (struct policy_guest){
+		.view = view,
+		.fixed_bytes = g->fixed_bytes,
+		.group = guest_config_policy_group(&g->config),
+	};
 }
 
 static void take_decision(struct guest *g, const struct policy_decision *d)
@@ -98,8 +102,15 @@ static struct journal_guest guest_figures(
 		.clamps = d->clamps,
 	};
 
+	if (in->group)
+		snprintf(f.group, sizeof(f.group), "%s", in->group);
 	if (!g)
 		return f;
+	for (int i = 0; i < LADDER_RUNGS; i++) {
+		f.free_ns[i] = ladder_free_ns(&g->judge.ladder, (enum ladder_rung)i);
+		f.back_ns[i] = ladder_back_ns(&g->judge.ladder, (enum ladder_rung)i);
+		f.rank[i] = (uint8_t)ladder_rank(&g->judge.ladder, (enum ladder_rung)i);
+	}
 	f.mismatch_bp = g->ledger.mismatch_bp;
 	f.balloon_target_bytes = g->balloon_target_bytes;
 	f.page_out_bytes = g->pageout ? g->pageout->n_regions * CHUNK_BYTES : 0;
@@ -183,24 +194,63 @@ void decide_show_policy(struct manager *m)
 	f->policy_pid = (uint32_t)policy_run_pid(m->policy);
 }
 
-void decide_note_policy(struct manager *m)
+/* Appends the section's lines for that group; ret NULL: counts them. */
+static size_t add_group_settings(const char *group, const struct config_section *section,
+	struct journal_group_setting *ret, size_t n)
 {
-	const char *name = m->figures.policy;
-	const struct config_policy *section = host_config_policy(&m->config, name);
-	size_t n = section ? section->n_pairs : 0;
-	struct journal_policy_record record = {
+	for (size_t i = 0; section && i < section->n_pairs; i++, n++)
+		if (ret)
+			ret[n] = (struct journal_group_setting){
+				group, section->pairs[i].key, section->pairs[i].value};
+	return n;
+}
+
+/* All that decides for groups: what holds for any guest under its policy, then the group's own. */
+static size_t group_settings(const struct host_config *c, struct journal_group_setting *ret)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < c->n_groups; i++) {
+		const struct config_section *g = &c->groups[i];
+
+		n = add_group_settings(
+			g->name, host_config_policy(c, config_group_policy(g)), ret, n);
+		n = add_group_settings(g->name, g, ret, n);
+	}
+	return n;
+}
+
+/* The policy of that name as it is configured, and the groups; to be ended in any case. */
+static int record_policy(
+	const struct host_config *c, const char *name, struct journal_policy_record *ret)
+{
+	const struct config_section *section = host_config_policy(c, name);
+	size_t n = section ? section->n_pairs : 0, n_groups = group_settings(c, NULL);
+
+	*ret = (struct journal_policy_record){
 		.realtime_us = clock_realtime_us(),
 		.name = name,
-		.settings = calloc(n + 1, sizeof(*record.settings)),
+		.settings = calloc(n + 1, sizeof(*ret->settings)),
 		.n_settings = n,
+		.group_settings = calloc(n_groups + 1, sizeof(*ret->group_settings)),
+		.n_group_settings = n_groups,
 	};
-
-	for (size_t i = 0; record.settings && i < n; i++)
-		record.settings[i] = (struct policy_setting){
+	if (!ret->settings || !ret->group_settings)
+		return -ENOMEM;
+	for (size_t i = 0; i < n; i++)
+		ret->settings[i] = (struct policy_setting){
 			.key = section->pairs[i].key,
 			.value = section->pairs[i].value,
 		};
-	if (record.settings)
+	group_settings(c, ret->group_settings);
+	return 0;
+}
+
+void decide_note_policy(struct manager *m)
+{
+	struct journal_policy_record record;
+
+	if (record_policy(&m->config, m->figures.policy, &record) == 0)
 		journal_write_policy(m->journal, &record);
 	journal_policy_record_done(&record);
 }

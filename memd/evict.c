@@ -55,8 +55,7 @@ static void page_out_done(struct job *j)
 				wss_forget(
 					&g->wss, p->regions[i].number * CHUNK_PAGES, CHUNK_PAGES);
 		}
-		judge_paged_out(
-			g, g->reclaim.out_pages_total - out_pages, p->done_us - p->begun_us);
+		judge_paged_out(g, g->reclaim.out_pages_total - out_pages, p->cpu_us);
 		g->pageout = NULL;
 		if (p->result < 0 && p->result != -ESRCH)
 			log_warning(

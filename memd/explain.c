@@ -8,6 +8,7 @@
 #include "memd/base/overflow.h"
 #include "memd/base/units.h"
 #include "policy/filters.h"
+#include "policy/ladder.h"
 
 struct explained {
 	FILE *out;
@@ -229,6 +230,29 @@ static void say_deeds(const struct explained *x)
 		UNITS_BYTES(x->figures->paged_out_bytes), UNITS_BYTES(x->view->refault_bytes));
 }
 
+/* In the order in which they are asked. */
+static void say_prices(const struct explained *x)
+{
+	static const char *const before[] = {"", ", then ", ", then "};
+	const struct journal_guest *f = x->figures;
+
+	if (f->free_ns[LADDER_SHARE] == 0) /* of a memd that did not record them */
+		return;
+	fputs("Memory is had from it by what cost least lately, for a page freed: ", x->out);
+	for (int rank = 0; rank < LADDER_RUNGS; rank++)
+		for (int i = 0; i < LADDER_RUNGS; i++) {
+			if (f->rank[i] != rank)
+				continue;
+			fprintf(x->out, "%s%s %.1f us", before[rank],
+				ladder_rung_name((enum ladder_rung)i),
+				(double)(f->free_ns[i] + f->back_ns[i]) / 1e3);
+			if (f->back_ns[i])
+				fprintf(x->out, " (%.1f of it waiting for what came back)",
+					(double)f->back_ns[i] / 1e3);
+		}
+	fputs(".\n", x->out);
+}
+
 void explain_guest(FILE *out, const struct journal_record *record,
 	const struct journal_record_guest *guest, const char *chosen, uint64_t now_us)
 {
@@ -246,5 +270,6 @@ void explain_guest(FILE *out, const struct journal_record *record,
 	say_host(&x);
 	say_memory(&x);
 	say_trust(&x);
+	say_prices(&x);
 	say_deeds(&x);
 }

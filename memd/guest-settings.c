@@ -38,6 +38,8 @@ static void print_settings(FILE *f, const struct guest *g)
 		g->min_bytes, g->max_bytes, c->shares);
 	if (c->share_group)
 		fprintf(f, "ShareGroup=%s\n", c->share_group);
+	if (c->policy_group)
+		fprintf(f, "PolicyGroup=%s\n", c->policy_group);
 	fprintf(f, "BalloonMax=%" PRIu32 ".%02" PRIu32 "%%\nConsole=%s\n", c->balloon_max_bp / 100,
 		c->balloon_max_bp % 100, g->console_path);
 	fputs(g->devices, f);

@@ -35,6 +35,7 @@
 #include "memd/stall.h"
 #include "memd/vmm-link.h"
 #include "memd/wss-probe.h"
+#include "policy/policy-host.h"
 
 enum guest_state {
 	GUEST_STARTING = VMM_STATE_STARTING,
@@ -197,7 +198,7 @@ struct guest {
 	/* Decided by the tick. */
 	uint64_t target_bytes; /* 0: none yet */
 	uint64_t fixed_bytes; /* the operator's, 0: automatic */
-	char target_reason[256];
+	char target_reason[POLICY_REASON_MAX];
 	uint64_t min_bytes, max_bytes;
 	struct balloon balloon;
 	struct hints hints;

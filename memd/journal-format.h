@@ -80,12 +80,26 @@ struct journal_guest {
 	uint64_t refault_bytes;
 	uint64_t scan_cpu_us;
 	uint64_t major_faults; /* claimed */
+	char group[64]; /* whose policy is the guest's, with NUL; "": none */
+	/*
+	 * What having a page from it cost lately, by sharing, balloon and page-out: nanoseconds of
+	 * work for a page freed, and of the guest's waiting for those that came back.
+	 */
+	uint64_t free_ns[3];
+	uint64_t back_ns[3];
+	uint8_t rank[4]; /* of the three: 0 is asked first */
+	uint32_t reserved;
 };
 
-/* A policy: journal_policy, then its name and n_settings of key and value, each ended by NUL. */
+/*
+ * A policy: journal_policy, then its name, n_settings of key and value, and n_group_settings of
+ * group, key and value, each ended by NUL. A group's key Policy is the policy of the group.
+ */
 struct journal_policy {
 	uint32_t policy_bytes; /* of this struct */
 	uint32_t n_settings;
 	uint64_t realtime_us;
 	uint64_t text_bytes; /* of all texts after this */
+	uint32_t n_group_settings;
+	uint32_t reserved;
 };

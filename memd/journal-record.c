@@ -125,7 +125,27 @@ int journal_encode_tick(const struct journal_record *r, uint8_t **ret, size_t *r
 void journal_policy_record_done(struct journal_policy_record *r)
 {
 	free(r->settings);
+	free(r->group_settings);
 	*r = (struct journal_policy_record){0};
+}
+
+static size_t settings_bytes(const struct journal_policy_record *r)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < r->n_settings; i++)
+		n += text_bytes(r->settings[i].key) + text_bytes(r->settings[i].value);
+	for (size_t i = 0; i < r->n_group_settings; i++) {
+		const struct journal_group_setting *s = &r->group_settings[i];
+
+		n += text_bytes(s->group) + text_bytes(s->key) + text_bytes(s->value);
+	}
+	return n;
+}
+
+static void put_text(struct writer *w, const char *text)
+{
+	put(w, text, text_bytes(text));
 }
 
 int journal_encode_policy(const struct journal_policy_record *r, uint8_t **ret, size_t *ret_bytes)
@@ -134,22 +154,25 @@ int journal_encode_policy(const struct journal_policy_record *r, uint8_t **ret, 
 		.policy_bytes = sizeof(policy),
 		.n_settings = (uint32_t)r->n_settings,
 		.realtime_us = r->realtime_us,
-		.text_bytes = text_bytes(r->name),
+		.text_bytes = text_bytes(r->name) + settings_bytes(r),
+		.n_group_settings = (uint32_t)r->n_group_settings,
 	};
 	struct writer w;
 	int e;
 
-	for (size_t i = 0; i < r->n_settings; i++)
-		policy.text_bytes +=
-			text_bytes(r->settings[i].key) + text_bytes(r->settings[i].value);
 	e = begin_frame(sizeof(policy) + policy.text_bytes, &w);
 	if (e < 0)
 		return e;
 	put(&w, &policy, sizeof(policy));
-	put(&w, r->name, text_bytes(r->name));
+	put_text(&w, r->name);
 	for (size_t i = 0; i < r->n_settings; i++) {
-		put(&w, r->settings[i].key, text_bytes(r->settings[i].key));
-		put(&w, r->settings[i].value, text_bytes(r->settings[i].value));
+		put_text(&w, r->settings[i].key);
+		put_text(&w, r->settings[i].value);
+	}
+	for (size_t i = 0; i < r->n_group_settings; i++) {
+		put_text(&w, r->group_settings[i].group);
+		put_text(&w, r->group_settings[i].key);
+		put_text(&w, r->group_settings[i].value);
 	}
 	end_frame(&w, JOURNAL_POLICY, ret, ret_bytes);
 	return 0;
@@ -208,12 +231,19 @@ static int skip_padding(struct reader *r, const uint8_t *begin)
 	return skip(r, u64_align_up(at, JOURNAL_ALIGN) - at);
 }
 
+static bool is_clean_field(const char *text, size_t bytes)
+{
+	return strnlen(text, bytes) < bytes && text_is_clean(text);
+}
+
 static int get_guest(struct reader *r, const uint8_t *begin, struct journal_record_guest *ret)
 {
 	ssize_t n;
 	int e;
 
 	e = get_sized(r, &ret->figures, sizeof(ret->figures));
+	if (e == 0 && !is_clean_field(ret->figures.group, sizeof(ret->figures.group)))
+		e = -EPROTO;
 	if (e == 0)
 		e = get_text(r, ret->figures.reason_bytes, &ret->reason);
 	if (e == 0)
@@ -285,19 +315,31 @@ int journal_decode_policy(const uint8_t *payload, size_t n, struct journal_polic
 
 	if (e == 0)
 		e = get_next_text(&r, &record.name);
-	if (e == 0 && policy.n_settings > SETTINGS_MAX)
+	if (e == 0 && (policy.n_settings > SETTINGS_MAX || policy.n_group_settings > SETTINGS_MAX))
 		e = -EPROTO;
 	if (e < 0)
 		return e;
 	record.realtime_us = policy.realtime_us;
 	record.n_settings = policy.n_settings;
+	record.n_group_settings = policy.n_group_settings;
 	record.settings = calloc(record.n_settings + 1, sizeof(*record.settings));
-	if (!record.settings)
-		return -ENOMEM;
+	record.group_settings =
+		calloc(record.n_group_settings + 1, sizeof(*record.group_settings));
+	if (!record.settings || !record.group_settings)
+		e = -ENOMEM;
 	for (size_t i = 0; e == 0 && i < record.n_settings; i++) {
 		e = get_next_text(&r, &record.settings[i].key);
 		if (e == 0)
 			e = get_next_text(&r, &record.settings[i].value);
+	}
+	for (size_t i = 0; e == 0 && i < record.n_group_settings; i++) {
+		struct journal_group_setting *s = &record.group_settings[i];
+
+		e = get_next_text(&r, &s->group);
+		if (e == 0)
+			e = get_next_text(&r, &s->key);
+		if (e == 0)
+			e = get_next_text(&r, &s->value);
 	}
 	if (e < 0) {
 		journal_policy_record_done(&record);

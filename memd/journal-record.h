@@ -43,12 +43,16 @@ int journal_encode_tick(const struct journal_record *r, uint8_t **ret, size_t *r
  */
 int journal_decode_tick(const uint8_t *payload, size_t n, struct journal_record *ret);
 
-/* The same for a policy and its settings. */
+/* The same for a policy and its settings, and those of groups with a policy of their own. */
 struct journal_policy_record {
 	uint64_t realtime_us;
 	const char *name;
 	struct policy_setting *settings; /* owned; the texts are not */
 	size_t n_settings;
+	struct journal_group_setting {
+		const char *group, *key, *value;
+	} *group_settings; /* likewise */
+	size_t n_group_settings;
 };
 void journal_policy_record_done(struct journal_policy_record *r);
 int journal_encode_policy(const struct journal_policy_record *r, uint8_t **ret, size_t *ret_bytes);

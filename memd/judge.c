@@ -7,8 +7,8 @@
 #include "memd/guest.h"
 #include "memd/guest-agent.h"
 
-/* Nobody measures the work of a guest's driver: it counts as the ladder's start value, 3 us a page. */
-#define BALLOON_US_PER_PAGE 3
+/* The device's part of a balloon's work is measured; the driver's, in the guest, is taken for this. */
+#define DRIVER_US_PER_PAGE 2
 
 /* What it cannot be using: there are no pages. */
 static uint64_t absent_bytes(const struct guest *g)
@@ -80,7 +80,9 @@ static void note_costs(struct guest *g)
 		ladder_note_freed(&j->ladder, LADDER_SHARE,
 			u64_sub_or_zero(scan_pages, j->scan_pages),
 			u64_sub_or_zero(s->scan_cpu_us, j->scan_cpu_us));
-		ladder_note_freed(&j->ladder, LADDER_BALLOON, given, given * BALLOON_US_PER_PAGE);
+		ladder_note_freed(&j->ladder, LADDER_BALLOON, given,
+			u64_sub_or_zero(s->balloon_cpu_us, j->balloon_cpu_us) +
+				given * DRIVER_US_PER_PAGE);
 		if (g->reclaim.refault_pages_last)
 			ladder_note_back(&j->ladder, LADDER_PAGE_OUT, waited_us);
 		else if (j->faulting && balloon_bytes)
@@ -89,6 +91,7 @@ static void note_costs(struct guest *g)
 	j->scan_pages = scan_pages;
 	j->scan_cpu_us = s->scan_cpu_us;
 	j->balloon_bytes = balloon_bytes;
+	j->balloon_cpu_us = s->balloon_cpu_us;
 	j->stall_us = g->stall.figures.some_us;
 }
 
@@ -105,9 +108,9 @@ void judge_sample(struct guest *g, bool ladder_fixed, uint64_t now_us)
 	j->begun = true;
 }
 
-void judge_paged_out(struct guest *g, uint64_t pages, uint64_t us)
+void judge_paged_out(struct guest *g, uint64_t pages, uint64_t cpu_us)
 {
-	ladder_note_freed(&g->judge.ladder, LADDER_PAGE_OUT, pages, us);
+	ladder_note_freed(&g->judge.ladder, LADDER_PAGE_OUT, pages, cpu_us);
 }
 
 uint64_t judge_available_bytes(const struct guest *g)

@@ -23,7 +23,7 @@ struct judge {
 	/* as of the last tick */
 	uint64_t claimed_us;
 	uint64_t scan_cpu_us, scan_pages;
-	uint64_t balloon_bytes;
+	uint64_t balloon_bytes, balloon_cpu_us;
 	uint64_t stall_us;
 	bool faulting; /* the guest said that it pages in by itself since the tick before */
 	bool begun;
@@ -31,8 +31,8 @@ struct judge {
 
 /* Takes in a fresh sample, and says in the log whom it no longer believes, and why. */
 void judge_sample(struct guest *g, bool ladder_fixed, uint64_t now_us);
-/* Regions were paged out: so many pages, in that time. */
-void judge_paged_out(struct guest *g, uint64_t pages, uint64_t us);
+/* Regions were paged out: so many pages, at that much CPU time. */
+void judge_paged_out(struct guest *g, uint64_t pages, uint64_t cpu_us);
 /*
  * What the guest could spare: what it says, of one that is not believed what the host knows for
  * certain. UINT64_MAX: it said nothing.

@@ -81,7 +81,7 @@ struct ledger_pool_in {
 };
 
 struct ledger_host_in {
-	uint64_t own_bytes; /* Pss_Anon + Pss_File + page tables of memd */
+	uint64_t own_bytes; /* Pss_Anon + Pss_File + page tables of memd and memd-policy */
 	/* over all swap devices */
 	uint64_t swap_used_bytes;
 	uint64_t zram_occupied_bytes;
@@ -96,7 +96,7 @@ struct ledger_host {
 	uint64_t template_bytes;
 	uint64_t swap_used_bytes; /* swapped out of our guests */
 	uint64_t swap_occupied_bytes; /* what that takes of RAM, in zram */
-	uint64_t overhead_bytes; /* memd, the pools' processes, the guests' overheads */
+	uint64_t overhead_bytes; /* memd, memd-policy, the pools' processes, the guests' overheads */
 	uint64_t configured_bytes;
 	uint64_t saved_sharing_bytes;
 	uint64_t saved_zero_bytes;

@@ -215,6 +215,21 @@ int manager_first_config(struct manager *m, struct error *e)
 	return r;
 }
 
+int manager_check_group(
+	const struct manager *m, const struct guest_config *config, struct error *e)
+{
+	char known[256] = "";
+	size_t used = 0;
+
+	if (!config->policy_group || host_config_group(&m->config, config->policy_group))
+		return 0;
+	for (size_t i = 0; i < m->config.n_groups && used < sizeof(known); i++)
+		used += (size_t)snprintf(known + used, sizeof(known) - used, "%s[Group %s]",
+			i ? ", " : "; there are ", m->config.groups[i].name);
+	return error_set(e, -EINVAL, "PolicyGroup=%s: memd.conf has no section [Group %s]%s",
+		config->policy_group, config->policy_group, known);
+}
+
 int manager_check(const struct manager_options *options, struct error *e)
 {
 	static const struct policy_run_ops nobody = {0};

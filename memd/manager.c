@@ -229,7 +229,9 @@ int manager_read_settings(struct manager *m, const char *name, const struct conf
 		r = guest_config_set(ret, settings[i].key, settings[i].value, &refusal->error);
 	if (r == 0 && ret->snapshot)
 		r = guest_snapshot_complete(ret, &refusal->error);
-	return r == 0 ? guest_config_check(ret, &refusal->error) : r;
+	if (r == 0)
+		r = guest_config_check(ret, &refusal->error);
+	return r == 0 ? manager_check_group(m, ret, &refusal->error) : r;
 }
 
 static int start_guest(struct manager *m, const char *name, struct guest_config *config,
@@ -531,15 +533,6 @@ static int start_workers(struct manager *m)
 	return r;
 }
 
-static int watch_self(struct manager *m)
-{
-	_cleanup_close_ int pidfd = fd_pidfd_open(getpid());
-
-	if (pidfd < 0)
-		return pidfd;
-	return sample_process_new(getpid(), pidfd, NULL, 0, &m->own_process);
-}
-
 static int set_up(struct manager *m, struct error *e)
 {
 	int r;
@@ -559,8 +552,6 @@ static int set_up(struct manager *m, struct error *e)
 		r = start_workers(m);
 	if (r >= 0)
 		r = template_store_new(m->event, &m->templates);
-	if (r >= 0)
-		r = watch_self(m);
 	if (r >= 0)
 		r = wall_init(m, e);
 	if (r >= 0)
@@ -647,7 +638,6 @@ void manager_free(struct manager *m)
 	free(m->guests);
 	free(m->strays);
 	template_store_free(m->templates);
-	sample_process_unref(m->own_process);
 	wall_done(m);
 	metrics_server_free(m->metrics);
 	bus_close(m->bus);

@@ -21,6 +21,7 @@
 #include "memd/guest.h"
 #include "memd/journal.h"
 #include "memd/ledger.h"
+#include "memd/own-costs.h"
 #include "memd/policy-run.h"
 #include "memd/pool-group.h"
 #include "memd/refusal.h"
@@ -59,6 +60,7 @@ struct host_figures {
 	uint64_t swap_occupied_bytes;
 	uint64_t swap_used_bytes;
 	uint64_t overhead_bytes;
+	uint64_t policy_bytes; /* of that, memd-policy and what it runs */
 	uint64_t configured_bytes;
 	uint64_t saved_sharing_bytes;
 	uint64_t saved_zero_bytes;
@@ -152,10 +154,8 @@ struct manager {
 	sd_event_source *round_timer; /* the round ends without the late ones */
 	bool in_round;
 	uint64_t last_tick_us;
-	struct sample_process *own_process;
-	struct process_reading *own_reading;
-	uint64_t own_bytes;
-	bool own_fresh;
+	struct own_costs own_costs;
+	struct own_costs_reading *own_reading; /* under way; NULL: none */
 
 	/* Sampling. */
 	sd_event_source *sampling_timer;
@@ -236,6 +236,9 @@ void manager_reload_cancel(struct manager *m);
 int manager_check(const struct manager_options *options, struct error *e);
 /* Of manager_new and manager_reload: what [Metrics] says; a failure is logged. */
 void manager_open_metrics(struct manager *m);
+/* Whether PolicyGroup= is a group that there is. -EINVAL. */
+int manager_check_group(
+	const struct manager *m, const struct guest_config *config, struct error *e);
 /* Of manager_new. */
 int manager_first_config(struct manager *m, struct error *e);
 

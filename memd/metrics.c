@@ -57,7 +57,10 @@ static const struct metric host_metrics[] = {
 	HOST("swap_occupied_bytes", "bytes", GAUGE, PLAIN, figures.swap_occupied_bytes,
 		"What that takes of the host's memory, compressed."),
 	HOST("overhead_bytes", "bytes", GAUGE, PLAIN, figures.overhead_bytes,
-		"memd itself, the pools' processes, and the guests' beside their memory."),
+		"memd itself, its policy's process, the pools', and the guests' beside their "
+		"memory."),
+	HOST("policy_bytes", "bytes", GAUGE, PLAIN, figures.policy_bytes,
+		"Of the overhead: the process of a policy that is not built in, and what it runs."),
 	HOST("saved_sharing_bytes", "bytes", GAUGE, PLAIN, figures.saved_sharing_bytes,
 		"Memory saved by sharing equal pages."),
 	HOST("saved_zero_bytes", "bytes", GAUGE, PLAIN, figures.saved_zero_bytes,

@@ -24,6 +24,7 @@ static int page_out(const struct sample_process *process, struct pageout_region 
 void pageout_run(struct job *j)
 {
 	struct pageout *p = (struct pageout *)j;
+	uint64_t cpu_us = clock_thread_cpu_us();
 
 	p->begun_us = clock_monotonic_us();
 	while (p->n_done < p->n_regions && !worker_stopping(p->worker) &&
@@ -34,4 +35,5 @@ void pageout_run(struct job *j)
 		p->n_done++;
 	}
 	p->done_us = clock_monotonic_us();
+	p->cpu_us = clock_thread_cpu_us() - cpu_us;
 }

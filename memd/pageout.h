@@ -25,6 +25,7 @@ struct pageout {
 	uint32_t n_done; /* the first n_done regions are out */
 	int result; /* 0, or why it ended early: negative errno */
 	uint64_t begun_us, done_us; /* monotonic */
+	uint64_t cpu_us; /* that it took: the kernel's moving of the pages, too */
 	uint32_t n_regions;
 	struct pageout_region regions[];
 };

@@ -9,6 +9,12 @@
 #include "memd/policy-child.h"
 #include "policy/view-record.h"
 
+/* Of one guest: it may be gone before the policy has answered. */
+struct policy_names {
+	char guest[VIEW_RECORD_NAME_MAX + 1];
+	char group[CONFIG_GUEST_NAME_MAX + 1];
+};
+
 struct policy_run {
 	sd_event *event;
 	const struct policy_run_ops *ops;
@@ -16,6 +22,7 @@ struct policy_run {
 	char *name;
 	enum policy_kind kind;
 	struct policy_child *child; /* NULL: built in, or set aside */
+	struct policy_groups *groups; /* of both that follow */
 	struct policy_host *chosen; /* NULL: not open yet, or set aside */
 	struct policy_host *fallback;
 	sd_event_source *limit_timer;
@@ -33,7 +40,7 @@ struct policy_run {
 	size_t n_room;
 	struct policy_guest *guests;
 	struct policy_decision *decisions;
-	char (*names)[VIEW_RECORD_NAME_MAX + 1];
+	struct policy_names *names;
 };
 
 static void say_opened(struct policy_run *run, int result, const char *why)
@@ -145,6 +152,8 @@ static void on_child_opened(void *context, int result, const char *why)
 	if (result == 0)
 		result = policy_host_new(policy_child_policy(run->child), NULL, 0,
 			policy_child_calls(run->child), &run->chosen, &e);
+	if (result == 0)
+		policy_host_set_groups(run->chosen, run->groups);
 	if (result < 0) {
 		snprintf(text, sizeof(text), "the policy %s is refused: %.400s", run->name,
 			e.text[0] ? e.text : why);
@@ -190,6 +199,17 @@ static const struct memd_host_calls builtin_calls = {
 	.size = sizeof(builtin_calls),
 	.log = on_builtin_log,
 };
+
+/* Appends the section's pairs (NULL: none), but for that key; how many there are then. */
+static size_t add_settings(const struct config_section *section, const char *but,
+	struct policy_setting *settings, size_t n)
+{
+	for (size_t i = 0; section && i < section->n_pairs; i++)
+		if (strcmp(section->pairs[i].key, but) != 0)
+			settings[n++] = (struct policy_setting){
+				section->pairs[i].key, section->pairs[i].value};
+	return n;
+}
 
 /* Takes Command= out of the settings: it is ours, the rest is the program's. */
 static const char *take_command(struct policy_setting *settings, size_t *n)
@@ -246,7 +266,7 @@ static int open_child(struct policy_run *run, const struct policy_run_options *o
 static int open_policy(struct policy_run *run, const struct policy_run_options *o, struct error *e)
 {
 	const struct memd_policy *builtin = policy_find_builtin(run->name);
-	const struct config_policy *section = host_config_policy(o->config, run->name);
+	const struct config_section *section = host_config_policy(o->config, run->name);
 	_cleanup_free_ struct policy_setting *settings = NULL;
 	size_t n = section ? section->n_pairs : 0;
 	int r;
@@ -254,18 +274,64 @@ static int open_policy(struct policy_run *run, const struct policy_run_options *
 	settings = calloc(n + 1, sizeof(*settings));
 	if (!settings)
 		return -ENOMEM;
-	for (size_t i = 0; i < n; i++)
-		settings[i] = (struct policy_setting){
-			.key = section->pairs[i].key,
-			.value = section->pairs[i].value,
-		};
+	n = add_settings(section, "", settings, 0);
 	if (!builtin) {
 		run->kind =
 			strcmp(run->name, POLICY_EXEC) == 0 ? POLICY_KIND_EXEC : POLICY_KIND_PLUGIN;
 		return open_child(run, o, settings, n, e);
 	}
 	r = policy_host_new(builtin, settings, n, &builtin_calls, &run->chosen, e);
+	if (r == 0)
+		policy_host_set_groups(run->chosen, run->groups);
 	run->opened = r == 0;
+	return r;
+}
+
+static int open_fallback(struct policy_run *run, struct error *e)
+{
+	int r = policy_host_new(policy_find_builtin(POLICY_FALLBACK), NULL, 0, &builtin_calls,
+		&run->fallback, e);
+
+	if (r == 0)
+		policy_host_set_groups(run->fallback, run->groups);
+	return r;
+}
+
+/* The settings of a group's policy: those for all guests, then its own. */
+static int group_options(const struct host_config *c, const struct config_section *group,
+	struct policy_group_options *ret)
+{
+	const char *policy = config_group_policy(group);
+	const struct config_section *general = host_config_policy(c, policy);
+	struct policy_setting *settings = calloc(
+		group->n_pairs + (general ? general->n_pairs : 0) + 1, sizeof(*settings));
+	size_t n;
+
+	if (!settings)
+		return -ENOMEM;
+	n = add_settings(general, "", settings, 0);
+	n = add_settings(group, CONFIG_GROUP_POLICY, settings, n);
+	*ret = (struct policy_group_options){group->name, policy, settings, n};
+	return 0;
+}
+
+static int open_groups(struct policy_run *run, const struct host_config *c, struct error *e)
+{
+	struct policy_group_options *options;
+	int r = 0;
+
+	if (c->n_groups == 0)
+		return 0;
+	options = calloc(c->n_groups, sizeof(*options));
+	if (!options)
+		return -ENOMEM;
+	for (size_t i = 0; r == 0 && i < c->n_groups; i++)
+		r = group_options(c, &c->groups[i], &options[i]);
+	if (r == 0)
+		r = policy_groups_new(options, c->n_groups, &builtin_calls, &run->groups, e);
+	for (size_t i = 0; i < c->n_groups; i++)
+		free((void *)(uintptr_t)options[i].settings);
+	free(options);
 	return r;
 }
 
@@ -288,8 +354,9 @@ int policy_run_new(
 	if (r >= 0)
 		r = sd_event_source_set_enabled(run->limit_timer, SD_EVENT_OFF);
 	if (r >= 0)
-		r = policy_host_new(policy_find_builtin(POLICY_FALLBACK), NULL, 0, &builtin_calls,
-			&run->fallback, e);
+		r = open_groups(run, options->config, e);
+	if (r >= 0)
+		r = open_fallback(run, e);
 	if (r >= 0)
 		r = open_policy(run, options, e);
 	if (r < 0)
@@ -305,6 +372,7 @@ void policy_run_free(struct policy_run *run)
 	sd_event_source_disable_unref(run->limit_timer);
 	policy_host_free(run->chosen);
 	policy_host_free(run->fallback);
+	policy_groups_free(run->groups);
 	policy_child_free(run->child);
 	sd_event_unref(run->event);
 	free(run->guests);
@@ -383,9 +451,15 @@ int policy_run_evaluate(struct policy_run *run, const struct memd_host_view *hos
 	run->host = *host;
 	run->n = n;
 	for (size_t i = 0; i < n; i++) {
+		struct policy_names *names = &run->names[i];
+
 		run->guests[i] = guests[i];
-		snprintf(run->names[i], sizeof(run->names[i]), "%s", guests[i].view.name);
-		run->guests[i].view.name = run->names[i];
+		snprintf(names->guest, sizeof(names->guest), "%s", guests[i].view.name);
+		run->guests[i].view.name = names->guest;
+		if (!guests[i].group)
+			continue;
+		snprintf(names->group, sizeof(names->group), "%s", guests[i].group);
+		run->guests[i].group = names->group;
 	}
 	run->asked_us = clock_monotonic_us();
 	run->under_way = true;

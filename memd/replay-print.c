@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "memd/replay-internal.h"
+#include "policy/ladder.h"
 
 void replay_print_text(FILE *out, const char *text)
 {
@@ -29,6 +30,11 @@ static void print_decision(FILE *out, const char *key, uint64_t proposed_bytes,
 	fputc('}', out);
 }
 
+static uint64_t price_ns(const struct journal_guest *f, enum ladder_rung rung)
+{
+	return f->free_ns[rung] + f->back_ns[rung];
+}
+
 static void print_guest(
 	FILE *out, const struct journal_record_guest *g, const struct policy_decision *d)
 {
@@ -37,6 +43,8 @@ static void print_guest(
 
 	fputs("{\"name\":", out);
 	replay_print_text(out, v->name);
+	fputs(",\"group\":", out);
+	replay_print_text(out, f->group);
 	fprintf(out,
 		",\"id\":%" PRIu64 ",\"configured_bytes\":%" PRIu64 ",\"min_bytes\":%" PRIu64
 		",\"max_bytes\":%" PRIu64 ",\"shares\":%" PRIu32 ",\"flags\":%" PRIu32
@@ -56,6 +64,11 @@ static void print_guest(
 		v->balloon_bytes, f->balloon_target_bytes, v->refault_bytes, f->paged_out_bytes,
 		f->page_out_bytes, f->private_bytes, f->shared_bytes, f->shared_cost_bytes,
 		f->overhead_bytes, v->working_set_bytes, v->stall_some_10_bp, f->scan_cpu_us);
+	fprintf(out,
+		",\"price_ns\":{\"sharing\":%" PRIu64 ",\"balloon\":%" PRIu64
+		",\"page_out\":%" PRIu64 "}",
+		price_ns(f, LADDER_SHARE), price_ns(f, LADDER_BALLOON),
+		price_ns(f, LADDER_PAGE_OUT));
 	print_decision(out, "recorded", f->proposed_bytes, f->decided_bytes, f->clamps, g->reason);
 	print_decision(out, "replayed", d->proposed_bytes, d->target_bytes, d->clamps, d->reason);
 	fputc('}', out);

@@ -62,30 +62,40 @@ void replay_source_done(struct replay_source *s)
 	close_reader(s);
 }
 
-/* Appends a pair to the policy's section, which is the configuration's only one. */
-static int add_pair(struct config_policy *p, const struct policy_setting *setting)
+static int copy_sections(const struct config_section *from, size_t n_from,
+	struct config_section **to, size_t *n_to)
 {
-	if (!GROW_ARRAY(p->pairs, p->n_pairs + 1))
-		return -ENOMEM;
-	p->pairs[p->n_pairs] = (struct config_pair){strdup(setting->key), strdup(setting->value)};
-	p->n_pairs++; /* also the half-built one: it is freed with the others */
-	return p->pairs[p->n_pairs - 1].key && p->pairs[p->n_pairs - 1].value ? 0 : -ENOMEM;
-}
-
-static int set_section(
-	struct host_config *c, const char *name, const struct policy_setting *settings, size_t n)
-{
-	struct config_policy *p = calloc(1, sizeof(*p));
 	int r = 0;
 
-	if (!p)
-		return -ENOMEM;
-	c->policies = p;
-	c->n_policies = 1;
-	p->name = strdup(name);
-	for (size_t i = 0; r == 0 && i < n; i++)
-		r = add_pair(p, &settings[i]);
-	return p->name ? r : -ENOMEM;
+	for (size_t i = 0; r == 0 && i < n_from; i++)
+		for (size_t j = 0; r == 0 && j < from[i].n_pairs; j++)
+			r = config_section_add(to, n_to, from[i].name, from[i].pairs[j].key,
+				from[i].pairs[j].value);
+	return r;
+}
+
+/* What was recorded last: of the policy, and of groups with one of their own. */
+static int take_settings(struct host_config *c, const struct host_config *before,
+	const struct journal_policy_record *recorded)
+{
+	int r = 0;
+
+	if (strcmp(c->policy, recorded->name) != 0)
+		r = copy_sections(
+			before->policies, before->n_policies, &c->policies, &c->n_policies);
+	else
+		for (size_t i = 0; r == 0 && i < recorded->n_settings; i++)
+			r = config_section_add(&c->policies, &c->n_policies, recorded->name,
+				recorded->settings[i].key, recorded->settings[i].value);
+	for (size_t i = 0; r == 0 && i < recorded->n_group_settings; i++) {
+		const struct journal_group_setting *s = &recorded->group_settings[i];
+
+		r = config_section_add(&c->groups, &c->n_groups, s->group, s->key, s->value);
+	}
+	for (size_t i = 0; r == 0 && i < c->n_groups; i++)
+		if (!config_group_policy(&c->groups[i]))
+			r = -EPROTO;
+	return r;
 }
 
 /* The recorded policy becomes the configuration's, unless another one is wanted. */
@@ -95,17 +105,15 @@ static int take_recorded(struct host_config *c, const struct replay_options *o,
 	struct host_config fresh;
 	int r;
 
-	if (o->policy && strcmp(o->policy, recorded->name) != 0)
-		return 0;
 	r = host_config_init(&fresh);
 	if (r < 0)
 		return r;
 	free(fresh.policy);
-	fresh.policy = strdup(recorded->name);
-	r = set_section(&fresh, recorded->name, recorded->settings, recorded->n_settings);
-	if (r < 0 || !fresh.policy) {
+	fresh.policy = strdup(o->policy ? o->policy : recorded->name);
+	r = fresh.policy ? take_settings(&fresh, c, recorded) : -ENOMEM;
+	if (r < 0) {
 		host_config_done(&fresh);
-		return -ENOMEM;
+		return r;
 	}
 	host_config_done(c);
 	*c = fresh;
@@ -133,23 +141,18 @@ static int find_recorded(struct replay_source *s, struct host_config *c, struct 
 
 static int copy_config(const struct replay_options *o, struct host_config *c)
 {
-	const char *name = o->policy ? o->policy : o->config->policy;
-	const struct config_policy *section = host_config_policy(o->config, name);
-	struct config_policy *p;
+	const struct host_config *from = o->config;
 	int r;
 
 	free(c->policy);
 	free(c->policy_dir);
-	c->policy = strdup(name);
-	c->policy_dir = strdup(o->config->policy_dir);
+	c->policy = strdup(o->policy ? o->policy : from->policy);
+	c->policy_dir = strdup(from->policy_dir);
 	if (!c->policy || !c->policy_dir)
 		return -ENOMEM;
-	r = set_section(c, name, NULL, 0);
-	p = c->policies;
-	for (size_t i = 0; r == 0 && section && i < section->n_pairs; i++)
-		r = add_pair(p,
-			&(struct policy_setting){section->pairs[i].key, section->pairs[i].value});
-	return r;
+	r = copy_sections(from->policies, from->n_policies, &c->policies, &c->n_policies);
+	return r < 0 ? r
+		     : copy_sections(from->groups, from->n_groups, &c->groups, &c->n_groups);
 }
 
 int replay_choose_policy(

@@ -113,6 +113,7 @@ static struct policy_guest *build_input(const struct replay *p, const struct jou
 	for (uint32_t i = 0; in && i < r->tick.n_guests; i++) {
 		in[i].view = r->guests[i].view;
 		in[i].fixed_bytes = r->guests[i].figures.fixed_bytes;
+		in[i].group = r->guests[i].figures.group; /* "" is nobody's */
 		former_target(p, in[i].view.id, &at, &in[i].view.target_bytes);
 	}
 	return in;

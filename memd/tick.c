@@ -43,15 +43,13 @@ void tick_send_scan(struct manager *m, struct guest *g)
 
 /* Sample. */
 
-static void on_own_sampled(void *context, int error, struct kernel_sample *s)
+static void on_own_costs(void *context, const struct own_costs *costs)
 {
 	struct manager *m = context;
 
 	m->own_reading = NULL;
-	if (error == 0) {
-		m->own_bytes = ledger_process_bytes(&s->rollup, s->page_table_bytes);
-		kernel_sample_done(s);
-	}
+	if (costs->memd_bytes)
+		m->own_costs = *costs;
 	tick_arrived(m);
 }
 
@@ -75,8 +73,8 @@ static void begin_samples(struct manager *m)
 	for (struct pool_group *p = m->groups; p; p = p->next)
 		pool_group_sample(p, GUEST_SAMPLE_TIMEOUT_US);
 	if (!m->own_reading)
-		process_sampler_begin(
-			m->sampler, m->own_process, on_own_sampled, m, &m->own_reading);
+		(void)own_costs_begin(m->sampler, policy_run_pid(m->policy), on_own_costs, m,
+			&m->own_reading); /* without memory: those of the last tick */
 }
 
 /* Evaluate. */
@@ -146,7 +144,8 @@ static void compute_ledger(struct manager *m)
 	_cleanup_free_ struct ledger_guest *out = calloc(m->n_guests + 1, sizeof(*out));
 	_cleanup_free_ struct ledger_pool_in *pools = calloc(n_groups + 1, sizeof(*pools));
 	_cleanup_free_ uint64_t *templates = calloc(n_templates + 1, sizeof(*templates));
-	struct ledger_host_in host = {.own_bytes = m->own_bytes};
+	struct ledger_host_in host = {
+		.own_bytes = m->own_costs.memd_bytes + m->own_costs.policy_bytes};
 
 	if (!in || !out || !pools || !templates)
 		return;
@@ -354,6 +353,7 @@ void tick_report(struct manager *m)
 	f->template_bytes = l->template_bytes;
 	f->swap_used_bytes = l->swap_used_bytes;
 	f->overhead_bytes = l->overhead_bytes;
+	f->policy_bytes = m->own_costs.policy_bytes;
 	f->configured_bytes = l->configured_bytes;
 	f->saved_sharing_bytes = l->saved_sharing_bytes;
 	f->saved_zero_bytes = l->saved_zero_bytes;
@@ -473,6 +473,6 @@ void tick_stop(struct manager *m)
 	m->in_round = false;
 	m->tick_timer = sd_event_source_disable_unref(m->tick_timer);
 	m->round_timer = sd_event_source_disable_unref(m->round_timer);
-	process_sampler_cancel(m->own_reading);
+	own_costs_cancel(m->own_reading);
 	m->own_reading = NULL;
 }

@@ -16,17 +16,14 @@
  */
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "memd/base/clock.h"
 #include "memd/base/units.h"
 #include "memd/base/cleanup.h"
 #include "policy/builtin.h"
-#include "policy/by-guest.h"
+#include "policy/builtin-state.h"
 #include "policy/guest-view.h"
 #include "policy/host-state.h"
-#include "policy/settings.h"
-#include "policy/vessels.h"
 
 #define ONE_BP	       10000
 #define LEARNED_PART   4 /* at most a quarter of the guest */
@@ -40,52 +37,28 @@ static const struct setting keys[] = {
 	[STALL_LIMIT] = {"StallLimit", SETTING_PERCENT, 100, 1, ONE_BP},
 };
 
-static struct settings draft = {.keys = keys, .n_keys = ARRAY_SIZE(keys)};
-
 struct guest_record {
 	uint64_t id;
 	uint64_t learned_bytes; /* beside Margin */
 	uint64_t learned_us; /* when it last changed */
 };
 
-struct balanced {
-	struct settings settings;
-	struct by_guest guests;
-	struct vessels vessels;
-};
+DEFINE_BUILTIN_STATE(keys, sizeof(struct guest_record))
 
-static int configure(const struct memd_host_calls *calls, const char *key, const char *value)
-{
-	return settings_set(&draft, calls, key, value);
-}
-
-static int open_state(const struct memd_host_calls *calls, void **ret_state)
-{
-	struct balanced *b = calloc(1, sizeof(*b));
-
-	(void)calls;
-	if (!b)
-		return -ENOMEM;
-	b->guests.record_bytes = sizeof(struct guest_record);
-	settings_take(&draft, &b->settings);
-	*ret_state = b;
-	return 0;
-}
-
-static uint64_t margin_of(const struct balanced *b, const struct memd_guest_view *g)
+static uint64_t margin_of(const struct builtin_state *b, const struct memd_guest_view *g)
 {
 	return g->configured_bytes / ONE_BP * settings_get(&b->settings, MARGIN, g->name);
 }
 
 static uint64_t comfort_of(
-	const struct balanced *b, const struct memd_guest_view *g, const struct guest_record *r)
+	const struct builtin_state *b, const struct memd_guest_view *g, const struct guest_record *r)
 {
 	uint64_t bytes = view_active(g) + margin_of(b, g) + r->learned_bytes;
 
 	return view_clamp(g, u64_max(bytes, g->critical_bytes));
 }
 
-static void learn(const struct balanced *b, const struct memd_host_view *view,
+static void learn(const struct builtin_state *b, const struct memd_host_view *view,
 	const struct memd_guest_view *g, struct guest_record *r)
 {
 	bool stalls = g->stall_some_10_bp > settings_get(&b->settings, STALL_LIMIT, g->name);
@@ -116,7 +89,7 @@ static void fill_above(struct vessels *vs, const struct memd_host_view *view,
 	}
 }
 
-static void fill_comforts(struct balanced *b, const struct memd_host_view *view,
+static void fill_comforts(struct builtin_state *b, const struct memd_host_view *view,
 	const struct guest_record *records, uint64_t host_bytes)
 {
 	struct vessel *v = b->vessels.v;
@@ -143,13 +116,6 @@ static void fill_comforts(struct balanced *b, const struct memd_host_view *view,
 	};
 }
 
-static uint64_t id_of(const void *guests, size_t i)
-{
-	const struct memd_guest_view *const *views = guests;
-
-	return views[i]->id;
-}
-
 /* Chooses what is filled: comforts; from there to demands; from there to all that guests may have. */
 static const char *choose(
 	struct vessels *vs, const struct memd_host_view *view, uint64_t available_bytes)
@@ -169,9 +135,8 @@ static const char *choose(
 static int evaluate(
 	void *state, const struct memd_host_view *view, struct memd_proposal *const *proposals)
 {
-	struct balanced *b = state;
-	struct guest_record *records =
-		by_guest_match(&b->guests, view->n_guests, id_of, view->guests);
+	struct builtin_state *b = state;
+	struct guest_record *records = builtin_state_records(b, view);
 	uint64_t available_bytes = view_available(view);
 	vessel_sum_t comfort_bytes;
 	vessel_level_t level;
@@ -196,16 +161,6 @@ static int evaluate(
 	return 0;
 }
 
-static void close_state(void *state)
-{
-	struct balanced *b = state;
-
-	vessels_done(&b->vessels);
-	by_guest_done(&b->guests);
-	settings_done(&b->settings);
-	free(b);
-}
-
 const struct memd_policy policy_balanced = {
 	.size = sizeof(policy_balanced),
 	.api_version = MEMD_POLICY_API_VERSION,
@@ -214,5 +169,5 @@ const struct memd_policy policy_balanced = {
 	.config = configure,
 	.open = open_state,
 	.evaluate = evaluate,
-	.close = close_state,
+	.close = builtin_state_close,
 };

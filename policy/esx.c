@@ -23,15 +23,12 @@
  *   IdleTax=75%   0 to 99.99 %; 0 is proportional, with free memory. IdleTax@web-*=25%
  *   MinFree=      of the budget, in place of the sliding part
  */
-#include <errno.h>
-#include <stdlib.h>
-
 #include "memd/base/cleanup.h"
+#include "policy/builtin-state.h"
 #include "policy/builtin.h"
 #include "policy/by-shares.h"
 #include "policy/guest-view.h"
 #include "policy/host-state.h"
-#include "policy/settings.h"
 
 #define ONE_BP	   10000
 #define SLIDING_BP UINT32_MAX
@@ -43,40 +40,18 @@ static const struct setting keys[] = {
 	[MIN_FREE] = {"MinFree", SETTING_PERCENT, SLIDING_BP, 0, ONE_BP / 2},
 };
 
-static struct settings draft = {.keys = keys, .n_keys = ARRAY_SIZE(keys)};
-
-struct esx {
-	struct settings settings;
-	struct vessels vessels;
-};
-
-static int configure(const struct memd_host_calls *calls, const char *key, const char *value)
-{
-	return settings_set(&draft, calls, key, value);
-}
-
-static int open_state(const struct memd_host_calls *calls, void **ret_state)
-{
-	struct esx *x = calloc(1, sizeof(*x));
-
-	(void)calls;
-	if (!x)
-		return -ENOMEM;
-	settings_take(&draft, &x->settings);
-	*ret_state = x;
-	return 0;
-}
+DEFINE_BUILTIN_STATE(keys, 0)
 
 static uint32_t tax_of(void *context, const struct memd_guest_view *g)
 {
-	const struct esx *x = context;
+	const struct builtin_state *x = context;
 	uint64_t tax_bp = settings_get(&x->settings, IDLE_TAX, g->name);
 
 	return (uint32_t)(ONE_BP * ONE_BP / (ONE_BP - tax_bp));
 }
 
 /* What stays free, unless everybody's most fits without. */
-static uint64_t kept_free(const struct esx *x, const struct memd_host_view *view)
+static uint64_t kept_free(const struct builtin_state *x, const struct memd_host_view *view)
 {
 	uint64_t bp = settings_get(&x->settings, MIN_FREE, NULL);
 	unsigned __int128 max = 0;
@@ -93,7 +68,7 @@ static uint64_t kept_free(const struct esx *x, const struct memd_host_view *view
 static int evaluate(
 	void *state, const struct memd_host_view *view, struct memd_proposal *const *proposals)
 {
-	struct esx *x = state;
+	struct builtin_state *x = state;
 	struct by_shares rule = {
 		.available_bytes = u64_sub_or_zero(view_available(view), kept_free(x, view)),
 		.tax_of = tax_of,
@@ -101,15 +76,6 @@ static int evaluate(
 	};
 
 	return by_shares_propose(&rule, &x->vessels, view, proposals);
-}
-
-static void close_state(void *state)
-{
-	struct esx *x = state;
-
-	vessels_done(&x->vessels);
-	settings_done(&x->settings);
-	free(x);
 }
 
 const struct memd_policy policy_esx = {
@@ -120,5 +86,5 @@ const struct memd_policy policy_esx = {
 	.config = configure,
 	.open = open_state,
 	.evaluate = evaluate,
-	.close = close_state,
+	.close = builtin_state_close,
 };

@@ -20,12 +20,12 @@ void ladder_init(struct ladder *l, uint64_t now_us)
 void ladder_note_freed(struct ladder *l, enum ladder_rung rung, uint64_t pages, uint64_t us)
 {
 	l->rungs[rung].pages += pages;
-	l->rungs[rung].us += us;
+	l->rungs[rung].free_us += us;
 }
 
 void ladder_note_back(struct ladder *l, enum ladder_rung rung, uint64_t us)
 {
-	l->rungs[rung].us += us;
+	l->rungs[rung].back_us += us;
 }
 
 void ladder_age(struct ladder *l, uint64_t now_us)
@@ -37,18 +37,43 @@ void ladder_age(struct ladder *l, uint64_t now_us)
 	l->halved_us += halvings * LADDER_HALF_LIFE_US;
 	for (int i = 0; i < LADDER_RUNGS; i++) {
 		l->rungs[i].pages >>= u64_min(halvings, HALVINGS_MAX);
-		l->rungs[i].us >>= u64_min(halvings, HALVINGS_MAX);
+		l->rungs[i].free_us >>= u64_min(halvings, HALVINGS_MAX);
+		l->rungs[i].back_us >>= u64_min(halvings, HALVINGS_MAX);
 	}
+}
+
+static uint64_t a_page(const struct ladder *l, enum ladder_rung rung, unsigned __int128 ns)
+{
+	ns /= (unsigned __int128)l->rungs[rung].pages + LADDER_PRIOR_PAGES;
+	return ns > UINT64_MAX / 2 ? UINT64_MAX / 2 : (uint64_t)ns;
+}
+
+uint64_t ladder_free_ns(const struct ladder *l, enum ladder_rung rung)
+{
+	return a_page(l, rung,
+		(unsigned __int128)l->rungs[rung].free_us * 1000 +
+			prior_ns[rung] * LADDER_PRIOR_PAGES);
+}
+
+uint64_t ladder_back_ns(const struct ladder *l, enum ladder_rung rung)
+{
+	return a_page(l, rung, (unsigned __int128)l->rungs[rung].back_us * 1000);
 }
 
 uint64_t ladder_price_ns(const struct ladder *l, enum ladder_rung rung)
 {
-	unsigned __int128 ns =
-		(unsigned __int128)l->rungs[rung].us * 1000 + prior_ns[rung] * LADDER_PRIOR_PAGES;
-	unsigned __int128 price =
-		ns / ((unsigned __int128)l->rungs[rung].pages + LADDER_PRIOR_PAGES);
+	return ladder_free_ns(l, rung) + ladder_back_ns(l, rung);
+}
 
-	return price > UINT64_MAX ? UINT64_MAX : (uint64_t)price;
+const char *ladder_rung_name(enum ladder_rung rung)
+{
+	static const char *const names[LADDER_RUNGS] = {
+		[LADDER_SHARE] = "sharing",
+		[LADDER_BALLOON] = "balloon",
+		[LADDER_PAGE_OUT] = "page-out",
+	};
+
+	return names[rung];
 }
 
 bool ladder_before(const struct ladder *l, enum ladder_rung a, enum ladder_rung b)

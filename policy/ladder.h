@@ -32,7 +32,8 @@ enum ladder_rung {
 struct ladder {
 	struct {
 		uint64_t pages; /* freed */
-		uint64_t us; /* what that cost, both ways */
+		uint64_t free_us; /* that it took */
+		uint64_t back_us; /* the guest waited for those that came back */
 	} rungs[LADDER_RUNGS];
 	uint64_t halved_us;
 	bool fixed; /* measured all the same, but the order stays */
@@ -45,9 +46,14 @@ void ladder_note_freed(struct ladder *l, enum ladder_rung rung, uint64_t pages, 
 void ladder_note_back(struct ladder *l, enum ladder_rung rung, uint64_t us);
 /* Forgets, once for each half-life that has passed. */
 void ladder_age(struct ladder *l, uint64_t now_us);
-/* Nanoseconds a page. */
+/* What a page that was freed cost, in nanoseconds: freeing it, and waiting for what came back. */
+uint64_t ladder_free_ns(const struct ladder *l, enum ladder_rung rung);
+uint64_t ladder_back_ns(const struct ladder *l, enum ladder_rung rung);
+/* Its price: the sum. */
 uint64_t ladder_price_ns(const struct ladder *l, enum ladder_rung rung);
 /* Whether a is to be asked before b. */
 bool ladder_before(const struct ladder *l, enum ladder_rung a, enum ladder_rung b);
 /* How many mechanisms are asked before that one. */
 unsigned ladder_rank(const struct ladder *l, enum ladder_rung rung);
+/* "sharing", "balloon", "page-out". */
+const char *ladder_rung_name(enum ladder_rung rung);

@@ -12,20 +12,22 @@
 
 #include "memd/base/overflow.h"
 #include "memd/base/text.h"
+#include "memd/base/units.h"
 #include "policy/builtin.h"
 #include "policy/by-guest.h"
 #include "policy/filters.h"
 
 struct policy_host {
-	const struct memd_policy *policy;
-	struct memd_host_calls calls;
-	void *state; /* the policy's */
+	struct open_policy open;
+	struct policy_groups *groups; /* the caller's; NULL */
 	/* room for one tick, of n_room guests; kept, so that a tick needs no memory */
 	size_t n_room;
 	struct memd_guest_view *views;
 	const struct memd_guest_view **view_list;
 	struct memd_proposal *proposals;
 	struct memd_proposal **proposal_list;
+	const char **group_names;
+	const struct policy_part **parts;
 	struct filter_guest *filtered;
 	struct by_guest memories; /* the filters': struct filter_memory */
 };
@@ -56,42 +58,12 @@ const char *policy_builtin_names(void)
 	return "esx, proportional, pressure, balanced, static";
 }
 
-/* A policy that does not ask for anything else to be said gets a log that goes nowhere. */
-static void log_nothing(void *host, int level, const char *line)
-{
-	(void)host;
-	(void)level;
-	(void)line;
-}
-
-static int configure(const struct policy_host *h, const struct policy_setting *settings,
-	size_t n_settings, struct error *e)
-{
-	const struct memd_policy *p = h->policy;
-	int r;
-
-	for (size_t i = 0; i < n_settings; i++) {
-		if (!p->config)
-			return error_set(e, -EINVAL,
-				"[Policy %s]: %s=: this policy takes no settings", p->name,
-				settings[i].key);
-		r = p->config(&h->calls, settings[i].key, settings[i].value);
-		if (r < 0)
-			return error_set(e, r, "[Policy %s]: %s=%s is refused: %s", p->name,
-				settings[i].key, settings[i].value, strerror(-r));
-	}
-	r = p->config_complete ? p->config_complete(&h->calls) : 0;
-	if (r < 0)
-		return error_set(e, r, "[Policy %s]: its settings do not fit together: %s", p->name,
-			strerror(-r));
-	return 0;
-}
-
 int policy_host_new(const struct memd_policy *policy, const struct policy_setting *settings,
 	size_t n_settings, const struct memd_host_calls *calls, struct policy_host **ret,
 	struct error *e)
 {
-	struct policy_host *h;
+	_cleanup_(policy_host_freep) struct policy_host *h = NULL;
+	char section[64];
 	int r;
 
 	if (policy->size < sizeof(*policy) || policy->api_version != MEMD_POLICY_API_VERSION ||
@@ -101,25 +73,12 @@ int policy_host_new(const struct memd_policy *policy, const struct policy_settin
 	h = calloc(1, sizeof(*h));
 	if (!h)
 		return -ENOMEM;
-	h->policy = policy;
 	h->memories.record_bytes = sizeof(struct filter_memory);
-	h->calls = (struct memd_host_calls){.size = sizeof(h->calls), .log = log_nothing};
-	if (calls) {
-		h->calls.log = calls->log;
-		h->calls.host = calls->host;
-	}
-	r = configure(h, settings, n_settings, e);
-	if (r == 0 && policy->open) {
-		r = policy->open(&h->calls, &h->state);
-		if (r < 0)
-			error_set(e, r, "the policy %s does not start: %s", policy->name,
-				strerror(-r));
-	}
-	if (r < 0) {
-		free(h); /* not opened, so not closed */
+	snprintf(section, sizeof(section), "Policy %s", policy->name);
+	r = policy_open(policy, section, settings, n_settings, calls, &h->open, e);
+	if (r < 0)
 		return r;
-	}
-	*ret = h;
+	*ret = TAKE_PTR(h);
 	return 0;
 }
 
@@ -127,15 +86,21 @@ void policy_host_free(struct policy_host *h)
 {
 	if (!h)
 		return;
-	if (h->policy->close)
-		h->policy->close(h->state);
+	policy_close(&h->open);
 	free(h->views);
 	free(h->view_list);
 	free(h->proposals);
 	free(h->proposal_list);
+	free(h->group_names);
+	free(h->parts);
 	free(h->filtered);
 	by_guest_done(&h->memories);
 	free(h);
+}
+
+void policy_host_set_groups(struct policy_host *h, struct policy_groups *groups)
+{
+	h->groups = groups;
 }
 
 /* Each array by itself: a failure in between leaves some larger than n_room, which does no harm. */
@@ -145,6 +110,7 @@ static int make_room(struct policy_host *h, size_t n)
 		return 0;
 	if (!GROW_ARRAY(h->views, n) || !GROW_ARRAY(h->view_list, n) ||
 		!GROW_ARRAY(h->proposals, n) || !GROW_ARRAY(h->proposal_list, n) ||
+		!GROW_ARRAY(h->group_names, n) || !GROW_ARRAY(h->parts, n) ||
 		!GROW_ARRAY(h->filtered, n))
 		return -ENOMEM;
 	h->n_room = n;
@@ -175,6 +141,8 @@ static void build_view(struct policy_host *h, const struct policy_guest *g, size
 		.target_bytes = g->view.target_bytes,
 	};
 	h->proposal_list[i] = &h->proposals[i];
+	h->group_names[i] = g->group;
+	h->parts[i] = NULL;
 }
 
 /*
@@ -203,19 +171,30 @@ static void build_filtered(struct policy_host *h, const struct policy_guest *g, 
 	};
 }
 
+/* "group db has 512 MiB for 3 guests, by pressure: ", "" for a guest in none. */
+static void say_part(const struct policy_part *part, char *ret, size_t size)
+{
+	ret[0] = '\0';
+	if (part)
+		snprintf(ret, size, "group %s has %s for %u guest%s, by %s: ", part->group,
+			UNITS_BYTES(part->bytes), (unsigned)part->n_guests,
+			part->n_guests == 1 ? "" : "s", part->policy);
+}
+
 static void decide(struct policy_host *h, size_t i, struct policy_decision *ret)
 {
 	const struct filter_guest *f = &h->filtered[i];
 	struct memd_proposal *p = &h->proposals[i];
-	char clamps[POLICY_REASON_MAX - MEMD_REASON_MAX - sizeof(" ()")];
+	char clamps[POLICY_CLAMPS_MAX - sizeof(" ()")], part[POLICY_GROUP_MAX];
 
+	say_part(h->parts[i], part, sizeof(part));
 	p->reason[sizeof(p->reason) - 1] = '\0'; /* it goes on the bus */
 	text_clean(p->reason);
 	policy_clamps_format(f->clamps, clamps, sizeof(clamps));
 	ret->proposed_bytes = p->target_bytes;
 	ret->target_bytes = f->target_bytes;
 	ret->clamps = f->clamps;
-	snprintf(ret->reason, sizeof(ret->reason), "%s%s%s%s",
+	snprintf(ret->reason, sizeof(ret->reason), "%s%s%s%s%s", part,
 		p->reason[0] ? p->reason : "no reason given", clamps[0] ? " (" : "", clamps,
 		clamps[0] ? ")" : "");
 }
@@ -235,18 +214,23 @@ static bool ids_ascend(const struct policy_guest *guests, size_t n)
 	return true;
 }
 
-/* Asks the policy; what it returned. */
+/* Asks the policy, then those of the groups; what it returned. */
 static int propose(struct policy_host *h, const struct memd_host_view *host,
 	const struct policy_guest *guests, size_t n)
 {
 	struct memd_host_view view = *host;
+	int r;
 
 	for (size_t i = 0; i < n; i++)
 		build_view(h, &guests[i], i);
 	view.size = sizeof(view);
 	view.n_guests = (uint32_t)n;
 	view.guests = h->view_list;
-	return h->policy->evaluate(h->state, &view, h->proposal_list);
+	r = h->open.policy->evaluate(h->open.state, &view, h->proposal_list);
+	if (r < 0 || !h->groups)
+		return r;
+	return policy_groups_divide(
+		h->groups, &view, h->group_names, h->proposal_list, h->parts);
 }
 
 int policy_host_evaluate(struct policy_host *h, const struct memd_host_view *host,
@@ -286,7 +270,7 @@ int policy_host_evaluate(struct policy_host *h, const struct memd_host_view *hos
 		decide(h, i, &decisions[i]);
 	if (failed < 0) {
 		error_set(
-			e, failed, "the policy %s failed: %s", h->policy->name, strerror(-failed));
+			e, failed, "the policy %s failed: %s", h->open.policy->name, strerror(-failed));
 		return POLICY_FAILED;
 	}
 	return 0;

@@ -11,7 +11,9 @@
 #include "memd/base/cleanup.h"
 #include "memd/base/error.h"
 #include "memd/policy.h"
+#include "policy/groups.h"
 #include "policy/host-state.h"
+#include "policy/open-policy.h"
 
 /* The built-in policy of that name, or NULL. */
 const struct memd_policy *policy_find_builtin(const char *name);
@@ -19,12 +21,6 @@ const struct memd_policy *policy_find_builtin(const char *name);
 const struct memd_policy *policy_builtin_at(size_t number);
 /* "a, b, c", for messages. */
 const char *policy_builtin_names(void);
-
-/* Key=value of the section [Policy NAME]. */
-struct policy_setting {
-	const char *key;
-	const char *value;
-};
 
 struct policy_host;
 
@@ -38,11 +34,14 @@ int policy_host_new(const struct memd_policy *policy, const struct policy_settin
 	struct error *e);
 void policy_host_free(struct policy_host *h);
 DEFINE_CLEANUP(struct policy_host *, policy_host_free)
+/* Groups with a policy of their own, which outlive the host; NULL: none. */
+void policy_host_set_groups(struct policy_host *h, struct policy_groups *groups);
 
 struct policy_guest {
 	struct memd_guest_view
 		view; /* size is filled in here; target_bytes 0: a new guest, no target yet */
 	uint64_t fixed_bytes; /* the operator's target, with MEMD_GUEST_TARGET_FIXED */
+	const char *group; /* its policy is that group's, if there is one; NULL: the host's */
 };
 
 /* Which filter changed the target; several may have. */
@@ -60,20 +59,23 @@ enum policy_clamp {
 	POLICY_CLAMP_DISTRESS = 1 << 9, /* out of memory: may have its most */
 };
 
-#define POLICY_REASON_MAX (MEMD_REASON_MAX + 96)
+/* With the NUL: what the group has, the policy's sentence, which filters acted. */
+#define POLICY_GROUP_MAX  128
+#define POLICY_CLAMPS_MAX 96
+#define POLICY_REASON_MAX (POLICY_GROUP_MAX + MEMD_REASON_MAX + POLICY_CLAMPS_MAX)
 
 struct policy_decision {
 	uint64_t proposed_bytes; /* by the policy */
 	uint64_t target_bytes; /* after the filters */
 	uint32_t clamps; /* of enum policy_clamp */
-	char reason[POLICY_REASON_MAX]; /* the policy's sentence, then which filter acted */
+	char reason[POLICY_REASON_MAX]; /* a sentence: see above */
 };
 
 #define POLICY_FAILED  1
 #define POLICY_PENDING 2
 /*
  * One tick. Of host everything is taken but size, guests and n_guests, which are built here from
- * guests[n] (ids ascending; names live until the call returns). A guest with a fixed target is
+ * guests[n] (ids ascending; names and groups live until the call returns). A guest with a fixed target is
  * shown to the policy with that as both its floor and its ceiling. Fills decisions[n].
  * 0; POLICY_FAILED when the policy returned an error (*e says which): present targets went through
  * the filters instead; POLICY_PENDING when it returned -EINPROGRESS, which only a policy of another

@@ -19,16 +19,13 @@
  */
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "memd/base/clock.h"
 #include "memd/base/units.h"
 #include "memd/base/cleanup.h"
 #include "policy/builtin.h"
-#include "policy/by-guest.h"
+#include "policy/builtin-state.h"
 #include "policy/guest-view.h"
-#include "policy/settings.h"
-#include "policy/vessels.h"
 
 #define ONE_BP	      10000
 #define SHARES_NORMAL 1000
@@ -46,8 +43,6 @@ static const struct setting keys[] = {
 	[INTERVAL] = {"Interval", SETTING_TIME, 6 * US_PER_S, US_PER_S, 600 * US_PER_S},
 };
 
-static struct settings draft = {.keys = keys, .n_keys = ARRAY_SIZE(keys)};
-
 struct guest_record {
 	uint64_t id;
 	uint64_t wanted_bytes; /* 0: a new guest */
@@ -58,29 +53,7 @@ struct guest_record {
 	uint32_t rest_last; /* how long it was the last time */
 };
 
-struct pressure {
-	struct settings settings;
-	struct by_guest guests;
-	struct vessels vessels;
-};
-
-static int configure(const struct memd_host_calls *calls, const char *key, const char *value)
-{
-	return settings_set(&draft, calls, key, value);
-}
-
-static int open_state(const struct memd_host_calls *calls, void **ret_state)
-{
-	struct pressure *p = calloc(1, sizeof(*p));
-
-	(void)calls;
-	if (!p)
-		return -ENOMEM;
-	p->guests.record_bytes = sizeof(struct guest_record);
-	settings_take(&draft, &p->settings);
-	*ret_state = p;
-	return 0;
-}
+DEFINE_BUILTIN_STATE(keys, sizeof(struct guest_record))
 
 static uint64_t bp_of(uint64_t bytes, uint64_t bp)
 {
@@ -88,7 +61,7 @@ static uint64_t bp_of(uint64_t bytes, uint64_t bp)
 }
 
 /* In basis points; more shares, less of it. At least 1. */
-static uint64_t budget_of(const struct pressure *p, const struct memd_guest_view *g)
+static uint64_t budget_of(const struct builtin_state *p, const struct memd_guest_view *g)
 {
 	uint64_t bp = settings_get(&p->settings, STALL_BUDGET, g->name);
 
@@ -104,7 +77,7 @@ static void step_back(struct guest_record *r)
 }
 
 /* Once an interval. */
-static void probe(const struct pressure *p, const struct memd_guest_view *g, struct guest_record *r)
+static void probe(const struct builtin_state *p, const struct memd_guest_view *g, struct guest_record *r)
 {
 	uint64_t budget = budget_of(p, g);
 
@@ -135,7 +108,7 @@ static void follow(const struct memd_guest_view *g, struct guest_record *r)
 	r->wanted_bytes = view_clamp(g, u64_min(r->wanted_bytes, view_demand(g)));
 }
 
-static void update(const struct pressure *p, const struct memd_host_view *view,
+static void update(const struct builtin_state *p, const struct memd_host_view *view,
 	const struct memd_guest_view *g, struct guest_record *r)
 {
 	bool fresh = r->wanted_bytes == 0;
@@ -150,7 +123,7 @@ static void update(const struct pressure *p, const struct memd_host_view *view,
 	r->wanted_bytes = view_clamp(g, u64_min(r->wanted_bytes, view_demand(g)));
 }
 
-static void say(const struct pressure *p, const struct memd_guest_view *g,
+static void say(const struct builtin_state *p, const struct memd_guest_view *g,
 	const struct guest_record *r, vessel_sum_t sum_bytes, struct memd_proposal *proposal)
 {
 	const char *what = r->back_bp	 ? "waits too long, stepped back"
@@ -162,19 +135,11 @@ static void say(const struct pressure *p, const struct memd_guest_view *g,
 		UNITS_BYTES(vessel_sum_cut(sum_bytes)));
 }
 
-static uint64_t id_of(const void *guests, size_t i)
-{
-	const struct memd_guest_view *const *views = guests;
-
-	return views[i]->id;
-}
-
 static int evaluate(
 	void *state, const struct memd_host_view *view, struct memd_proposal *const *proposals)
 {
-	struct pressure *p = state;
-	struct guest_record *records =
-		by_guest_match(&p->guests, view->n_guests, id_of, view->guests);
+	struct builtin_state *p = state;
+	struct guest_record *records = builtin_state_records(p, view);
 	vessel_level_t level;
 	vessel_sum_t sum_bytes;
 
@@ -203,16 +168,6 @@ static int evaluate(
 	return 0;
 }
 
-static void close_state(void *state)
-{
-	struct pressure *p = state;
-
-	vessels_done(&p->vessels);
-	by_guest_done(&p->guests);
-	settings_done(&p->settings);
-	free(p);
-}
-
 const struct memd_policy policy_pressure = {
 	.size = sizeof(policy_pressure),
 	.api_version = MEMD_POLICY_API_VERSION,
@@ -221,5 +176,5 @@ const struct memd_policy policy_pressure = {
 	.config = configure,
 	.open = open_state,
 	.evaluate = evaluate,
-	.close = close_state,
+	.close = builtin_state_close,
 };

@@ -30,6 +30,22 @@ static int parse(const struct setting *s, const char *text, uint64_t *ret, struc
 	return -EINVAL;
 }
 
+static int refuse_bounds(const struct setting *s, const char *text, struct error *e)
+{
+	switch (s->type) {
+	case SETTING_PERCENT:
+		return error_set(e, -ERANGE, "%s=%.64s is out of bounds: %g%% to %g%%", s->key,
+			text, (double)s->min / 100, (double)s->max / 100);
+	case SETTING_TIME:
+		return error_set(e, -ERANGE, "%s=%.64s is out of bounds: %gs to %gs", s->key, text,
+			(double)s->min / 1e6, (double)s->max / 1e6);
+	case SETTING_BYTES:
+		return error_set(e, -ERANGE, "%s=%.64s is out of bounds: %s to %s", s->key, text,
+			UNITS_BYTES(s->min), UNITS_BYTES(s->max));
+	}
+	return -EINVAL;
+}
+
 static int find(const struct settings *s, const char *key, size_t length, struct error *e)
 {
 	char names[256] = "";
@@ -75,10 +91,12 @@ static int set(struct settings *s, const char *key, const char *text, struct err
 	if (i < 0)
 		return i;
 	r = parse(&s->keys[i], text, &value, e);
-	if (r < 0)
+	if (r < 0) {
+		error_prefix(e, "%s=%.64s", key, text);
 		return r;
+	}
 	if (value < s->keys[i].min || value > s->keys[i].max)
-		return error_set(e, -ERANGE, "%s=%.64s is out of bounds", s->keys[i].key, text);
+		return refuse_bounds(&s->keys[i], text, e);
 	if (pattern)
 		return add_rule(s, pattern + 1, (size_t)i, value, e);
 	s->values[i] = value;

@@ -9,14 +9,12 @@
  */
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "memd/base/units.h"
 #include "memd/base/cleanup.h"
+#include "policy/builtin-state.h"
 #include "policy/builtin.h"
 #include "policy/guest-view.h"
-#include "policy/settings.h"
-#include "policy/vessels.h"
 
 enum { TARGET };
 
@@ -24,34 +22,12 @@ static const struct setting keys[] = {
 	[TARGET] = {"Target", SETTING_BYTES, UINT64_MAX, 0, UINT64_MAX},
 };
 
-static struct settings draft = {.keys = keys, .n_keys = ARRAY_SIZE(keys)};
-
-struct fixed {
-	struct settings settings;
-	struct vessels vessels;
-};
-
-static int configure(const struct memd_host_calls *calls, const char *key, const char *value)
-{
-	return settings_set(&draft, calls, key, value);
-}
-
-static int open_state(const struct memd_host_calls *calls, void **ret_state)
-{
-	struct fixed *f = calloc(1, sizeof(*f));
-
-	(void)calls;
-	if (!f)
-		return -ENOMEM;
-	settings_take(&draft, &f->settings);
-	*ret_state = f;
-	return 0;
-}
+DEFINE_BUILTIN_STATE(keys, 0)
 
 static int evaluate(
 	void *state, const struct memd_host_view *view, struct memd_proposal *const *proposals)
 {
-	struct fixed *f = state;
+	struct builtin_state *f = state;
 	uint64_t available_bytes = view_available(view);
 	vessel_sum_t wanted_bytes;
 	vessel_level_t level;
@@ -85,15 +61,6 @@ static int evaluate(
 	return 0;
 }
 
-static void close_state(void *state)
-{
-	struct fixed *f = state;
-
-	vessels_done(&f->vessels);
-	settings_done(&f->settings);
-	free(f);
-}
-
 const struct memd_policy policy_static = {
 	.size = sizeof(policy_static),
 	.api_version = MEMD_POLICY_API_VERSION,
@@ -102,5 +69,5 @@ const struct memd_policy policy_static = {
 	.config = configure,
 	.open = open_state,
 	.evaluate = evaluate,
-	.close = close_state,
+	.close = builtin_state_close,
 };

@@ -32,16 +32,6 @@ no_cgroup_is_left() {
 	[ -z "$(find /sys/fs/cgroup -type d -path "*/$cgroup*" 2>/dev/null)" ]
 }
 
-# until_true SECONDS COMMAND...
-until_true() {
-	local end=$((SECONDS + $1))
-	shift
-	until "$@" >/dev/null 2>&1; do
-		[ $SECONDS -lt $end ] || return 1
-		sleep 0.1
-	done
-}
-
 # What a claim has started it writes down as $work/NAME.pid, since it runs in a subshell.
 memd_cleanup() {
 	local pid pids

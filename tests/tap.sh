@@ -18,6 +18,16 @@ claim() {
 	fi
 }
 
+# until_true SECONDS COMMAND...: waits until the command succeeds; its output is dropped.
+until_true() {
+	local end=$((SECONDS + $1))
+	shift
+	until "$@" >/dev/null 2>&1; do
+		[ $SECONDS -lt $end ] || return 1
+		sleep 0.1
+	done
+}
+
 # Prints the plan; the script's last command.
 claims_done() {
 	echo "1..$claims"

@@ -202,6 +202,7 @@ struct vmm_stats {
 	uint64_t kvm_io_exits;
 	uint64_t kvm_mmio_exits;
 	uint64_t vcpu_cpu_us;        /* CPU time of the vCPUs' threads */
+	uint64_t balloon_cpu_us;     /* of the balloon's thread, on what the guest gave and took */
 };
 /* What the first memd-vmm sent: all up to console_dropped_bytes. */
 #define VMM_STATS_MIN_BYTES (offsetof(struct vmm_stats, console_dropped_bytes) + sizeof(uint64_t))

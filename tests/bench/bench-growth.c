@@ -127,7 +127,7 @@ static void holds_while_guests_grow_again_and_again(void **state)
 	atomic_store(&w.stop, true);
 	pthread_join(w.thread, NULL);
 	/* memd and the pools beside the guests, which do not grow */
-	own = h.m->ledger.pool_bytes + h.m->own_bytes;
+	own = h.m->ledger.pool_bytes + h.m->own_costs.memd_bytes;
 	print_message("# %u growths, %" PRIu64 " looks: peak %.1f MiB beside %.1f of memd and "
 		      "pools, %.3f of the budget; memd saw %.3f\n",
 		growths(), w.n_looks, (double)w.peak_bytes / MIB, (double)own / MIB,

@@ -82,7 +82,7 @@ static int set_up(struct bench *b)
 /* [Policy exec] Command=. */
 static int add_command(struct bench *b)
 {
-	struct config_policy *p = calloc(1, sizeof(*p));
+	struct config_section *p = calloc(1, sizeof(*p));
 
 	if (!p)
 		return -ENOMEM;

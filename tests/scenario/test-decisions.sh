@@ -8,52 +8,8 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 # shellcheck source=tests/tap.sh
 . tests/tap.sh
-build=$(realpath "${MEMD_BUILD:-build/debug}")
-work=$(mktemp -d)
-chmod 755 "$work" # plugins and programs lie in it, and are run by nobody
-cgroup=memd-test-$$
-export MEMD_BUS=unix:path=$work/bus
-
-memctl() {
-	timeout 60 "$build/memd/memctl" "$@"
-}
-
-cleanup() {
-	local pid
-	for pid in $(cat "$work"/*.pid 2>/dev/null) $(pids_of_guests); do kill -9 "$pid" 2>/dev/null || true; done
-	find /sys/fs/cgroup -depth -type d -path "*/$cgroup*" -exec rmdir {} \; 2>/dev/null || true
-	rm -rf "$work"
-}
-trap cleanup EXIT
-
-pids_of_guests() {
-	find "$work/run" -name '*.pid' -exec cut -d' ' -f1 {} + 2>/dev/null || true
-}
-
-# until_true SECONDS COMMAND...
-until_true() {
-	local end=$((SECONDS + $1))
-	shift
-	until "$@" >/dev/null 2>&1; do
-		[ $SECONDS -lt $end ] || return 1
-		sleep 0.1
-	done
-}
-
-# host NAME: the bare value of a property.
-host() {
-	dbus-send --bus="$MEMD_BUS" --dest=org.memd1 --print-reply=literal /org/memd1 \
-		org.freedesktop.DBus.Properties.Get string:org.memd1.Manager string:"$1" |
-		sed 's/^ *variant *//; s/^\(uint64\|uint32\|boolean\) *//; s/ *$//'
-}
-
-host_is() {
-	[ "$(host "$1")" = "$2" ]
-}
-
-host_at_least() {
-	[ "$(host "$1")" -ge "$2" ]
-}
+# shellcheck source=tests/memd.sh
+. tests/memd.sh
 
 # configure POLICY [SETTING...]: of the policy.
 configure() {
@@ -68,33 +24,23 @@ configure() {
 }
 
 comes_up() {
-	mkdir -p "$work/guests.d" "$work/policies"
+	mkdir "$work/policies"
 	chmod 755 "$work/policies"
 	install -m 644 "$build"/tests/abi/*.so "$work/policies"
 	configure proportional
-	dbus-daemon --config-file=tests/private-bus.conf --address="$MEMD_BUS" --nofork >"$work/dbus.log" 2>&1 &
-	echo $! >"$work/bus.pid" # a claim runs in a subshell: what it shall leave it writes down
-	until_true 20 test -S "$work/bus" || return 1
-	"$build/memd/memd" --config "$work/memd.conf" --guests-dir "$work/guests.d" --bus "$MEMD_BUS" \
-		--runtime-dir "$work/run" --state-dir "$work/state" >"$work/memd.log" 2>&1 </dev/null &
-	echo $! >"$work/memd.pid"
-	until_true 20 memctl status
+	memd_comes_up || return 1
 	timeout 300 dbus-monitor --address "$MEMD_BUS" "type='signal',member='PolicySetAside'" >"$work/signals" 2>&1 &
 	echo $! >"$work/monitor.pid"
 }
 
+# start_guest NAME SEED SHARES [SETTING...]
 start_guest() {
 	memctl start "$1" Memory=128M VCpus=1 MemoryMin=16M Shares="$3" Kernel="$build/tests/guest/memd-guest" \
-		CommandLine="seed=$2 common_mib=4 unique_mib=60 zero_mib=4 rewrite_per_s=20"
+		CommandLine="seed=$2 common_mib=4 unique_mib=60 zero_mib=4 rewrite_per_s=20" "${@:4}"
 }
 
 guests_run() {
 	start_guest a 1 1000 && start_guest b 2 2000 && start_guest c 3 1000 && ticks_pass 8
-}
-
-# ticks_pass N
-ticks_pass() {
-	until_true 60 host_at_least Ticks $(($(host Ticks) + $1))
 }
 
 # What the bus shows of all guests within one tick, with the tick's number: a tick in between makes it try again.
@@ -176,6 +122,26 @@ policies_are_listed() {
 	grep -q "^\* proportional" "$work/list" && grep -q "^  naughty *plugin .*$work/policies/naughty.so" "$work/list"
 }
 
+# A guest of a group that has no policy does not start; with one, that divides what the host's policy gives it.
+group_has_a_policy_of_its_own() {
+	if start_guest d 4 1000 PolicyGroup=lab >"$work/out" 2>&1; then return 1; fi
+	cat "$work/out"
+	grep -q "PolicyGroup=lab: memd.conf has no section \[Group lab\]" "$work/out" || return 1
+	configure proportional "[Group lab]" "Policy=static" "Targett=40M"
+	if memctl reload >"$work/out" 2>&1; then return 1; fi
+	cat "$work/out"
+	grep -q "the former configuration stays: \[Group lab\]: .*there is no setting Targett=; there are Target" "$work/out" ||
+		return 1
+	configure proportional "[Group lab]" "Policy=static" "Target@d=40M"
+	memctl reload && start_guest d 4 1000 PolicyGroup=lab && ticks_pass 3 || return 1
+	memctl explain d >"$work/out" && [ "$(guest d PolicyGroup)$(guest a PolicyGroup)" = lab ] &&
+		memctl stop d --force && ticks_pass 2 && memctl --json replay >"$work/replay.json" || return 1
+	cat "$work/out"
+	tail -n 1 "$work/replay.json"
+	grep -qE ": group lab has [0-9.]+ MiB for 1 guest, by static: fixed at 40 MiB" "$work/out" &&
+		tail -n 1 "$work/replay.json" | grep -q '"differ":0,'
+}
+
 bad_policy_does_not_replace_a_good_one() {
 	configure naughty Do=refuse-open
 	if memctl reload >"$work/out" 2>&1; then return 1; fi
@@ -198,7 +164,7 @@ policy_that_hangs_in_open_stops_nothing() {
 	memctl reload >"$work/out" 2>&1 &
 	reload=$!
 	before=$(host Ticks)
-	until_true 9 host_at_least Ticks $((before + 5)) || return 1
+	until_true 9 host_above Ticks $((before + 4)) || return 1
 	if wait $reload; then return 1; fi
 	cat "$work/out"
 	grep -q "did not open within 10 s" "$work/out" && host_is Policy proportional
@@ -222,12 +188,8 @@ misbehaves() {
 	host PolicySetAside | grep -q "$2" && host_is PolicyChosen naughty && host_is PolicyPid 0 &&
 		until_true 20 grep -q "$2" "$work/signals" && grep -q "policy naughty is set aside.*$2" "$work/memd.log" &&
 		memctl status | grep -q "the policy naughty is set aside" || return 1
-	if [ "$pid" != 0 ]; then until_true 20 gone "$pid" || return 1; fi
+	if [ "$pid" != 0 ]; then until_true 20 has_ended "$pid" || return 1; fi
 	ticks_pass 3 && host_is NGuests 3
-}
-
-gone() {
-	! kill -0 "$1"
 }
 
 set_aside_is_in_the_journal() {
@@ -238,6 +200,18 @@ set_aside_is_in_the_journal() {
 		grep -q '"policy":"naughty","fell_back":false' "$work/replay.json"
 }
 
+# memd-policy's memory, and that of the program, are in the books: as the kernel counts them.
+policys_memory_is_in_the_ledger() {
+	local pid sum=0
+	for pid in $(pgrep -f "$work/even.py"); do # memd-policy, too
+		sum=$((sum + $(awk '$1 == "Pss_Anon:" || $1 == "Pss_File:" || $1 == "VmPTE:" {sum += $2} END {print sum * 1024}' \
+			"/proc/$pid/smaps_rollup" "/proc/$pid/status")))
+	done
+	echo "by the kernel $sum, in the ledger $(host PolicyBytes) of an overhead of $(host OverheadBytes)"
+	[ $(($(host PolicyBytes) * 100)) -ge $((sum * 90)) ] && [ $(($(host PolicyBytes) * 100)) -le $((sum * 110)) ] &&
+		host_above PolicyBytes $((4 << 20)) && host_above OverheadBytes "$(host PolicyBytes)"
+}
+
 program_decides() {
 	install -m 755 policy/examples/even.py "$work/even.py"
 	configure exec "Command=$work/even.py"
@@ -245,17 +219,8 @@ program_decides() {
 		memctl explain c >"$work/out" && cat "$work/out" && grep -q "an even part of" "$work/out"
 }
 
-figures_are_right() {
-	host LedgerMismatchBasisPoints
-	[ "$(host LedgerMismatchBasisPoints)" -le 200 ]
-}
-
-memd_ends() {
-	local pid
-	pid=$(cat "$work/memd.pid")
-	kill -TERM "$pid"
-	timeout 60 tail --pid="$pid" -f /dev/null
-	[ -z "$(pids_of_guests)" ] && ! pgrep -f "$build/policy/memd-policy --(plugin $work|exec $work)"
+ends_and_leaves_nothing() {
+	memd_ends && nothing_is_left && ! pgrep -f "$build/policy/memd-policy --(plugin $work|exec $work)"
 }
 
 claim memd_comes_up comes_up
@@ -265,6 +230,7 @@ claim what_would_change_it_is_said what_would_change_it_is_said
 claim another_policy_is_replayed_and_drawn_without_touching_anything another_policy_is_replayed_and_drawn
 claim journal_file_is_replayed_without_memd journal_file_is_replayed
 claim policies_are_listed policies_are_listed
+claim group_has_a_policy_of_its_own group_has_a_policy_of_its_own
 claim bad_policy_does_not_replace_a_good_one bad_policy_does_not_replace_a_good_one
 claim policy_that_hangs_in_open_stops_nothing policy_that_hangs_in_open_stops_nothing
 claim plugin_decides plugin_decides
@@ -274,6 +240,7 @@ claim plugin_that_proposes_rubbish_is_set_aside misbehaves rubbish "proposed 184
 claim plugin_that_allocates_without_end_is_set_aside misbehaves allocate "signal 11"
 claim set_aside_is_in_the_journal set_aside_is_in_the_journal
 claim program_decides program_decides
-claim ledger_is_right_at_the_end figures_are_right
-claim memd_ends_and_leaves_nothing memd_ends
+claim policys_memory_is_in_the_ledger policys_memory_is_in_the_ledger
+claim ledger_is_right_at_the_end ledger_is_right
+claim memd_ends_and_leaves_nothing ends_and_leaves_nothing
 claims_done

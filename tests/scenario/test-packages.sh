@@ -22,15 +22,6 @@ cleanup() {
 }
 trap cleanup EXIT
 
-until_true() {
-	local end=$((SECONDS + $1))
-	shift
-	until "$@" >/dev/null 2>&1; do
-		[ $SECONDS -lt $end ] || return 1
-		sleep 0.3
-	done
-}
-
 # In the container, in all of its namespaces and with its root.
 inside() {
 	timeout 120 nsenter --target "$(cat "$work/leader.pid")" --all -- env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin TERM=dumb "$@"

@@ -23,15 +23,6 @@ cleanup() {
 }
 trap cleanup EXIT
 
-until_true() {
-	local end=$((SECONDS + $1))
-	shift
-	until "$@" >/dev/null 2>&1; do
-		[ $SECONDS -lt $end ] || return 1
-		sleep 0.1
-	done
-}
-
 memctl() {
 	timeout 60 "$work/memctl" "$@"
 }

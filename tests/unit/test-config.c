@@ -266,6 +266,10 @@ static void names_file_line_and_nearest_key(void **state)
 	refuses_host("[Host]\nPolicy=x\n y\n", -EINVAL, line, "indented");
 	refuses_host("[Host]\n\nPolicy=\x1b[2J\n", -EINVAL, line, "control character");
 	refuses_host("[Policy no good]\n\nA=b\n", -EINVAL, line, "the name of a policy");
+	refuses_host("[Group no/good]\n\nPolicy=esx\n", -EINVAL, line, "'/'");
+	refuses_host("[Group db]\n\nPolicy=E s x\n", -EINVAL, line, "the name of a policy");
+	refuses_host("[Group db]\n\nPolicy=\n", -EINVAL, line, "the name of a policy");
+	refuses_host("[Group db]\nProbe=1%\n", -EINVAL, "memd.conf: ", "[Group db] has no Policy=");
 }
 
 static void names_value_and_bounds(void **state)
@@ -318,6 +322,36 @@ static void takes_an_empty_value_for_the_default(void **state)
 	host_config_done(&c);
 	assert_int_equal(load_guest("[Guest]\nMemory=1G\nMemory=\n", &g, &e), 0);
 	assert_int_equal(g.memory_bytes, 0);
+	guest_config_done(&g);
+}
+
+static void groups_are_read_with_their_policies(void **state)
+{
+	const struct config_section *group;
+	struct host_config c;
+	struct guest_config g;
+	struct error e = {0};
+
+	write_file("memd.conf",
+		"[Group db]\nPolicy=pressure\nProbe=2%\n[Group lab]\nPolicy=esx\n"
+		"[Group db]\nPolicy=static\n");
+	assert_int_equal(load_host(&c, &e), 0);
+	assert_int_equal(c.n_groups, 2);
+	group = host_config_group(&c, "db");
+	assert_non_null(group);
+	assert_int_equal(group->n_pairs, 3);
+	assert_string_equal(config_group_policy(group), "static"); /* the last counts */
+	assert_string_equal(config_group_policy(host_config_group(&c, "lab")), "esx");
+	assert_null(host_config_group(&c, "web"));
+	host_config_done(&c);
+
+	assert_int_equal(load_guest("[Guest]\nPolicyGroup=db\nShareGroup=web\n", &g, &e), 0);
+	assert_string_equal(guest_config_policy_group(&g), "db");
+	assert_int_equal(guest_config_set(&g, "PolicyGroup", "", &e), 0);
+	assert_string_equal(guest_config_policy_group(&g), "web");
+	assert_int_equal(guest_config_set(&g, "ShareGroup", "", &e), 0);
+	assert_null(guest_config_policy_group(&g));
+	assert_int_equal(guest_config_set(&g, "PolicyGroup", "a/b", &e), -EINVAL);
 	guest_config_done(&g);
 }
 
@@ -629,6 +663,7 @@ int main(void)
 		TEST(names_value_and_bounds),
 		TEST(reads_bounds_themselves),
 		TEST(takes_an_empty_value_for_the_default),
+		TEST(groups_are_read_with_their_policies),
 		TEST(reads_drop_ins_in_order_of_their_names),
 		TEST(tells_a_missing_file_unless_it_is_optional),
 		TEST(reads_every_key_of_a_guest),

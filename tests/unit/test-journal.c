@@ -70,7 +70,11 @@ static struct journal_record make_record(uint64_t number)
 				.clamps = POLICY_CLAMP_STEP,
 				.balloon_target_bytes = 64 * MIB,
 				.private_bytes = 170 * MIB,
-				.scan_cpu_us = 99 + i},
+				.scan_cpu_us = 99 + i,
+				.group = "db",
+				.free_ns = {1000, 3200, 9000},
+				.back_ns = {0, 40000, 5100},
+				.rank = {0, 2, 1}},
 			.reason = "part: 1000 of 3000 shares",
 		};
 	return r;
@@ -119,6 +123,8 @@ static void what_is_written_is_read(void **state)
 			&b->id, &a->id, sizeof(*a) - offsetof(struct memd_guest_view, id));
 		assert_int_equal(read.guests[i].figures.decided_bytes, (250 + i) * MIB);
 		assert_int_equal(read.guests[i].figures.scan_cpu_us, 99 + i);
+		assert_string_equal(read.guests[i].figures.group, "db");
+		assert_int_equal(read.guests[i].figures.back_ns[2], 5100);
 		assert_string_equal(read.guests[i].reason, "part: 1000 of 3000 shares");
 	}
 	assert_ptr_equal(journal_record_find(&read, "web2"), &read.guests[1]);
@@ -130,7 +136,9 @@ static void what_is_written_is_read(void **state)
 static void policies_and_their_settings_are_read(void **state)
 {
 	struct policy_setting settings[] = {{"Tax", "75%"}, {"Empty", ""}};
-	struct journal_policy_record r = {7, "esx", settings, 2}, read;
+	struct journal_group_setting groups[] = {
+		{"db", "Policy", "pressure"}, {"db", "Probe", "2%"}, {"lab", "Policy", "static"}};
+	struct journal_policy_record r = {7, "esx", settings, 2, groups, 3}, read;
 	_cleanup_free_ uint8_t *frame = NULL;
 	const uint8_t *payload;
 	size_t n;
@@ -144,6 +152,11 @@ static void policies_and_their_settings_are_read(void **state)
 	assert_string_equal(read.settings[0].value, "75%");
 	assert_string_equal(read.settings[1].key, "Empty");
 	assert_string_equal(read.settings[1].value, "");
+	assert_int_equal(read.n_group_settings, 3);
+	assert_string_equal(read.group_settings[1].group, "db");
+	assert_string_equal(read.group_settings[1].key, "Probe");
+	assert_string_equal(read.group_settings[1].value, "2%");
+	assert_string_equal(read.group_settings[2].value, "static");
 	journal_policy_record_done(&read);
 	for (size_t cut = 0; cut < n; cut++)
 		assert_true(journal_decode_policy(payload, cut, &read) < 0);
@@ -272,7 +285,8 @@ static int open_file(struct world *w, const char *name, int flags)
 static void write_ticks(struct world *w, uint64_t max_bytes, uint64_t first, uint64_t n)
 {
 	struct policy_setting setting = {"Key", "value"};
-	struct journal_policy_record policy = {1, "proportional", &setting, 1};
+	struct journal_policy_record policy = {
+		.realtime_us = 1, .name = "proportional", .settings = &setting, .n_settings = 1};
 	struct journal *j;
 	struct error e = {0};
 
@@ -464,6 +478,10 @@ static void explains_with_the_numbers_of_the_record(void **state)
 	assert_says(text,
 		"It may take 61 MiB more; its balloon holds 0 B of 64 MiB asked for; 0 B are "
 		"being paged out; since the tick before 0 B went out and 5 MiB came back.\n");
+	assert_says(text,
+		"Memory is had from it by what cost least lately, for a page freed: sharing 1.0 us, "
+		"then page-out 14.1 us (5.1 of it waiting for what came back), then balloon 43.2 us "
+		"(40.0 of it waiting for what came back).\n");
 	journal_record_done(&r);
 }
 
@@ -511,6 +529,22 @@ struct recording {
 	uint64_t targets[N_GUESTS];
 };
 
+static void append(struct recording *c, uint8_t *frame, size_t n)
+{
+	assert_int_equal(fd_pwrite_full(c->fd, frame, n, c->bytes), 0);
+	c->bytes += (off_t)n;
+	free(frame);
+}
+
+static void write_policy(struct recording *c, const struct journal_policy_record *policy)
+{
+	uint8_t *frame;
+	size_t n;
+
+	assert_int_equal(journal_encode_policy(policy, &frame, &n), 0);
+	append(c, frame, n);
+}
+
 static void on_recorded(void *context, const struct policy_outcome *outcome)
 {
 	struct recording *c = context;
@@ -527,9 +561,7 @@ static void on_recorded(void *context, const struct policy_outcome *outcome)
 		g->reason = outcome->decisions[i].reason;
 	}
 	assert_int_equal(journal_encode_tick(&c->record, &frame, &n), 0);
-	assert_int_equal(fd_pwrite_full(c->fd, frame, n, c->bytes), 0);
-	c->bytes += (off_t)n;
-	free(frame);
+	append(c, frame, n);
 }
 
 static void record_ticks(struct world *w, struct recording *c, uint64_t n)
@@ -539,13 +571,22 @@ static void record_ticks(struct world *w, struct recording *c, uint64_t n)
 	struct policy_run_options options = {
 		.event = w->event, .config = &config, .ops = &ops, .context = c};
 	struct journal_file_header header = {JOURNAL_MAGIC, JOURNAL_VERSION, sizeof(header), 1};
+	struct journal_group_setting groups[] = {
+		{"db", "Policy", "pressure"}, {"db", "Probe", "5%"}};
+	struct journal_policy_record policy = {
+		.name = "proportional", .group_settings = groups, .n_group_settings = 2};
 	struct policy_run *run;
 	struct error e = {0};
 
 	c->fd = memfd_create("journal", MFD_CLOEXEC);
 	assert_int_equal(fd_pwrite_full(c->fd, &header, sizeof(header), 0), 0);
 	c->bytes = sizeof(header);
+	write_policy(c, &policy);
 	assert_int_equal(host_config_init(&config), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(groups); i++)
+		assert_int_equal(config_section_add(&config.groups, &config.n_groups,
+					 groups[i].group, groups[i].key, groups[i].value),
+			0);
 	options.policy = "proportional";
 	assert_int_equal(policy_run_new(&options, &run, &e), 0);
 	for (uint64_t t = 1; t <= n; t++) {
@@ -554,7 +595,11 @@ static void record_ticks(struct world *w, struct recording *c, uint64_t n)
 		c->record = make_record(t);
 		for (size_t i = 0; i < N_GUESTS; i++) {
 			c->record.guests[i].view.resident_bytes += t % 7 * i * 9 * MIB;
-			in[i] = (struct policy_guest){.view = c->record.guests[i].view};
+			/* the first two are of the group, the last of one without a policy */
+			if (i == N_GUESTS - 1)
+				strcpy(c->record.guests[i].figures.group, "web");
+			in[i] = (struct policy_guest){.view = c->record.guests[i].view,
+				.group = c->record.guests[i].figures.group};
 			in[i].view.target_bytes = c->targets[i];
 		}
 		assert_int_equal(
@@ -597,6 +642,12 @@ static void replay_of_what_was_recorded_decides_the_same(void **state)
 	assert_int_equal(lines, 61);
 	assert_says(text, "\"type\":\"summary\",\"policy\":\"proportional\",\"ticks\":60,");
 	assert_says(text, "\"decisions\":180,\"differ\":0,\"damaged_bytes\":0");
+	assert_says(text, "\"reason\":\"group db has ");
+	assert_says(text, "for 2 guests, by pressure: ");
+	free(TAKE_PTR(text));
+	text = replayed(&c, "esx", NULL); /* another policy of the host, the same groups */
+	assert_says(text, "\"summary\",\"policy\":\"esx\",\"ticks\":60,");
+	assert_says(text, "for 2 guests, by pressure: ");
 	close(c.fd);
 }
 

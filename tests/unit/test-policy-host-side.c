@@ -136,6 +136,9 @@ static void what_costs_less_goes_first(void **state)
 	assert_int_equal(ladder_rank(&l, LADDER_PAGE_OUT), 1);
 	assert_int_equal(ladder_rank(&l, LADDER_BALLOON), 2);
 	assert_in_range(ladder_price_ns(&l, LADDER_BALLOON), 45000, 51000);
+	/* of which freeing is a small part: 1 us, and some of the start value */
+	assert_in_range(ladder_free_ns(&l, LADDER_BALLOON), 1000, 1100);
+	assert_int_equal(ladder_back_ns(&l, LADDER_PAGE_OUT), 0);
 	l.fixed = true;
 	assert_int_equal(ladder_rank(&l, LADDER_BALLOON), 1);
 	l.fixed = false;

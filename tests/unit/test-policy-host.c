@@ -152,7 +152,7 @@ static void hands_settings_over_before_it_opens(void **state)
 	h = NULL;
 	assert_int_equal(policy_host_new(&fake_policy, bad, 2, NULL, &h, &e), -EINVAL);
 	assert_null(h);
-	assert_non_null(strstr(e.text, "[Policy fake]: Bad=x"));
+	assert_non_null(strstr(e.text, "[Policy fake]: Bad= is bad"));
 	/* proportional has none */
 	e.text[0] = '\0';
 	assert_int_equal(

@@ -89,7 +89,7 @@ static int tear_down(void **state)
 
 static void add_setting(struct world *w, const char *policy, const char *key, const char *value)
 {
-	struct config_policy *p = w->config.policies;
+	struct config_section *p = w->config.policies;
 
 	if (!p) {
 		p = w->config.policies = calloc(1, sizeof(*p));
