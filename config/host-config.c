@@ -38,7 +38,7 @@ static const struct schema_key host_keys[] = {
 		.min = BUDGET_MIN, .max = BUDGET_MAX),
 	KEY("Host", "TickInterval", SCHEMA_TIME, tick_us, "1s",
 		.min = 100 * US_PER_MS, .max = 60 * US_PER_S),
-	KEY("Host", "Policy", SCHEMA_NAME, policy, "proportional",
+	KEY("Host", "Policy", SCHEMA_NAME, policy, "esx",
 		.min = 1, .max = POLICY_NAME_MAX),
 	KEY("Host", "VmmPath", SCHEMA_PATH, vmm_path, NULL, .min = 1, .max = PATH_BYTES_MAX),
 	KEY("Host", "PoolPath", SCHEMA_PATH, pool_path, NULL, .min = 1, .max = PATH_BYTES_MAX),

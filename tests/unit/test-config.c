@@ -136,7 +136,7 @@ static void has_the_documented_defaults(void **state)
 	assert_int_equal(host_config_init(&c), 0);
 	assert_int_equal(config_size_resolve(c.budget, 10 * GIB), 8 * GIB);
 	assert_int_equal(c.tick_us, US_PER_S);
-	assert_string_equal(c.policy, "proportional");
+	assert_string_equal(c.policy, "esx");
 	assert_int_equal(c.share_mode, CONFIG_SHARE_SHARE);
 	assert_int_equal(c.share_max_cpu_bp, 7000);
 	assert_int_equal(c.share_target_time_us, 200 * US_PER_S);
