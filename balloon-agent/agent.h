@@ -35,7 +35,6 @@ struct agent {
 	uint64_t in_us; /* when the last of it came */
 	uint8_t out[4 * AGENT_FRAME_MAX];
 	size_t n_out;
-	uint64_t dropped; /* messages that the host did not take in time */
 };
 
 /*

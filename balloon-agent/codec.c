@@ -7,9 +7,9 @@
 #define NUMBER_BYTES 8
 #define FIELD_BYTES  2 /* before the value */
 
-_Static_assert((AGENT_FIELDS_MAX - 1) * (FIELD_BYTES + NUMBER_BYTES) + FIELD_BYTES +
-			       AGENT_TEXT_MAX <=
-		       AGENT_PAYLOAD_MAX,
+_Static_assert(
+	(AGENT_FIELDS_MAX - 1) * (FIELD_BYTES + NUMBER_BYTES) + FIELD_BYTES + AGENT_TEXT_MAX <=
+		AGENT_PAYLOAD_MAX,
 	"a message with every field fits");
 
 static void put_number(uint8_t *at, uint64_t value, unsigned bytes)
@@ -81,8 +81,8 @@ size_t agent_encode(const struct agent_message *m, uint8_t to[AGENT_FRAME_MAX])
 	put_number(to + 8, m->type, 2);
 	put_number(to + 10, payload_bytes, 2);
 	put_number(to + 12, m->number, 4);
-	put_number(to + 4, crc32_of(to + CHECKED_FROM, AGENT_HEADER_BYTES - CHECKED_FROM +
-							       payload_bytes), 4);
+	put_number(to + 4,
+		crc32_of(to + CHECKED_FROM, AGENT_HEADER_BYTES - CHECKED_FROM + payload_bytes), 4);
 	return (size_t)(at - to);
 }
 

@@ -7,17 +7,17 @@
 #include "memd/base/overflow.h"
 #include "memd/base/units.h"
 
-#define KEEP_PART	16
-#define KEEP_MIN	(8 * MIB)
-#define CRITICAL_PART	64
-#define CRITICAL_MIN	(4 * MIB)
+#define KEEP_PART     16
+#define KEEP_MIN      (8 * MIB)
+#define CRITICAL_PART 64
+#define CRITICAL_MIN  (4 * MIB)
 /* Tasks that wait: asks, or gives nothing, from this part of the time on; distress when all wait. */
-#define WAITS_BP	1000
-#define STANDS_BP	2000
+#define WAITS_BP      1000
+#define STANDS_BP     2000
 /* Less than this is not worth the trouble. */
-#define GIVE_MIN	(1 * MIB)
+#define GIVE_MIN      (1 * MIB)
 /* Shorter looks say nothing about a part of the time. */
-#define LOOK_MIN_US	UINT64_C(200000)
+#define LOOK_MIN_US   UINT64_C(200000)
 
 static uint64_t keep_bytes(const struct agent_message *f)
 {

@@ -7,11 +7,11 @@
 #include "memd/base/clock.h"
 #include "memd/base/cleanup.h"
 
-#define KIB_BYTES	1024
+#define KIB_BYTES      1024
 /* Reports from one look at the zones to the next. */
-#define ZONES_EVERY	60
+#define ZONES_EVERY    60
 /* Longer lines are of no interest, and cut. */
-#define LINE_MAX_BYTES	128
+#define LINE_MAX_BYTES 128
 
 static const char *const paths[FIGURES_FILES] = {
 	[FIGURES_MEMINFO] = "proc/meminfo",
@@ -145,8 +145,8 @@ static void add(struct agent_message *m, enum agent_field field, uint64_t value,
 	agent_set(m, field, sum);
 }
 
-static void take_key(struct agent_message *m, const struct key *keys, size_t n, const char *line,
-	uint64_t unit)
+static void take_key(
+	struct agent_message *m, const struct key *keys, size_t n, const char *line, uint64_t unit)
 {
 	uint64_t value;
 

@@ -13,7 +13,6 @@
 
 #include "memd/base/cleanup.h"
 
-
 int lock_in_memory(void)
 {
 	/* All of it now: pages that come later come from the kernel when it has none. */
@@ -23,8 +22,18 @@ int lock_in_memory(void)
 #if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 
 static const int allowed[] = {
-	SYS_read, SYS_write, SYS_pread64, SYS_pwrite64, SYS_poll, SYS_restart_syscall, /* the loop */
-	SYS_clock_gettime, SYS_lseek, SYS_close, SYS_rt_sigreturn, SYS_exit, SYS_exit_group,
+	SYS_read,
+	SYS_write,
+	SYS_pread64,
+	SYS_pwrite64,
+	SYS_poll,
+	SYS_restart_syscall, /* the loop */
+	SYS_clock_gettime,
+	SYS_lseek,
+	SYS_close,
+	SYS_rt_sigreturn,
+	SYS_exit,
+	SYS_exit_group,
 };
 
 int lock_in_calls(void)
@@ -39,8 +48,8 @@ int lock_in_calls(void)
 	*at++ = (struct sock_filter)BPF_STMT(
 		BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
 	for (size_t i = 0; i < ARRAY_SIZE(allowed); i++)
-		*at++ = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)allowed[i],
-			(uint8_t)(ARRAY_SIZE(allowed) - i), 0);
+		*at++ = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K,
+			(uint32_t)allowed[i], (uint8_t)(ARRAY_SIZE(allowed) - i), 0);
 	*at++ = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM);
 	*at++ = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
 	program.len = (unsigned short)(at - code);

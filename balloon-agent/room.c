@@ -48,8 +48,8 @@ static bool write_text(int fd, const char *text)
 /* What may go without the kernel having to work for it. */
 static uint64_t free_bytes(const struct agent_message *figures)
 {
-	return u64_sub_or_zero(agent_get(figures, AGENT_FREE, 0),
-		agent_get(figures, AGENT_WATERMARK_HIGH, 0));
+	return u64_sub_or_zero(
+		agent_get(figures, AGENT_FREE, 0), agent_get(figures, AGENT_WATERMARK_HIGH, 0));
 }
 
 /* True: something was reclaimed. The kernel fails the write when it did not find all of it. */

@@ -13,9 +13,9 @@
 
 #include "balloon-agent/codec.h"
 
-#define ROOM_STEP_BYTES	 (UINT64_C(16) << 20)
-#define ROOM_DROP_US	 UINT64_C(60000000) /* the cache is not dropped more often */
-#define ROOM_COMPACT_US	 UINT64_C(60000000)
+#define ROOM_STEP_BYTES (UINT64_C(16) << 20)
+#define ROOM_DROP_US	UINT64_C(60000000) /* the cache is not dropped more often */
+#define ROOM_COMPACT_US UINT64_C(60000000)
 
 struct room {
 	int reclaim_fd, drop_fd, compact_fd; /* -1: not there, or not allowed */

@@ -12,18 +12,18 @@
 #include "memd/base/text.h"
 
 /* Below this there is no use in reading. */
-#define READ_MIN_BYTES	 512
-#define READ_MAX_BYTES	 4096
-#define THROTTLE_US	 (100 * US_PER_MS)
+#define READ_MIN_BYTES 512
+#define READ_MAX_BYTES 4096
+#define THROTTLE_US    (100 * US_PER_MS)
 /* A message whose end does not come. */
-#define INCOMPLETE_US	 (2 * US_PER_S)
-#define HELLO_AGAIN_US	 (5 * US_PER_S)
+#define INCOMPLETE_US  (2 * US_PER_S)
+#define HELLO_AGAIN_US (5 * US_PER_S)
 _Static_assert(HELLO_AGAIN_US > SESSION_SILENT_US, "whoever is greeted again is silent by then");
 /* Not for ever: they pile up in front of a port that nobody has opened. */
-#define HELLOS_UNHEARD	 3
-#define ACCURACY_US	 (50 * US_PER_MS)
+#define HELLOS_UNHEARD 3
+#define ACCURACY_US    (50 * US_PER_MS)
 /* No memory is larger: sums of such numbers do not overflow. */
-#define BYTES_MAX	 (UINT64_C(1) << 56)
+#define BYTES_MAX      (UINT64_C(1) << 56)
 
 struct agent_session {
 	sd_event_source *io, *timer;
@@ -109,8 +109,7 @@ static void say_hello(struct agent_session *s, uint32_t number)
 
 enum session_state agent_session_state(const struct agent_session *s)
 {
-	if (s->state == SESSION_PRESENT &&
-		clock_monotonic_us() - s->heard_us >= SESSION_SILENT_US)
+	if (s->state == SESSION_PRESENT && clock_monotonic_us() - s->heard_us >= SESSION_SILENT_US)
 		return SESSION_SILENT;
 	return s->state;
 }
@@ -203,7 +202,8 @@ static void on_report(struct agent_session *s, const struct agent_message *m)
 	s->report = *m;
 	s->report_us = s->heard_us;
 	s->counters.reports++;
-	s->ops->report(s->context);
+	if (s->ops->report)
+		s->ops->report(s->context);
 }
 
 static void on_answer(struct agent_session *s, const struct agent_message *m)
@@ -262,7 +262,8 @@ static void take_messages(struct agent_session *s)
 
 static void refill(struct agent_session *s, uint64_t now_us)
 {
-	uint64_t bytes = u64_min(now_us - s->room_us, 10 * US_PER_S) * SESSION_RATE_BYTES / US_PER_S;
+	uint64_t bytes =
+		u64_min(now_us - s->room_us, 10 * US_PER_S) * SESSION_RATE_BYTES / US_PER_S;
 
 	if (bytes == 0)
 		return;

@@ -39,7 +39,7 @@ struct agent_session;
 
 /* None may free the session, but ended. Texts are clean (memd/base/text.h). */
 struct agent_session_ops {
-	void (*report)(void *context);
+	void (*report)(void *context); /* NULL: looked at when it is needed */
 	/* To the request of that number, the last one; 0 bytes: refused. */
 	void (*answer)(void *context, uint32_t number, uint64_t bytes, const char *reason);
 	void (*ask)(void *context, uint64_t bytes, const char *reason);

@@ -42,10 +42,6 @@ static uint64_t balloon_bytes(const struct guest *g)
 		       : g->sample.after.balloon_actual_pages * PAGE_BYTES;
 }
 
-static void on_report(void *context)
-{
-}
-
 static void on_answer(void *context, uint32_t number, uint64_t bytes, const char *reason)
 {
 	struct guest_agent *a = context;
@@ -122,7 +118,6 @@ static void on_ended(void *context)
 static int take_channel(struct guest *g, int fd)
 {
 	static const struct agent_session_ops ops = {
-		.report = on_report,
 		.answer = on_answer,
 		.ask = on_ask,
 		.distress = on_distress,

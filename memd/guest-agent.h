@@ -21,11 +21,11 @@
 
 struct guest;
 
-#define AGENT_REFUSED_US UINT64_C(30000000) /* the balloon stays as it is after a refusal */
-#define AGENT_ASKED_US	 UINT64_C(10000000) /* and after the guest asked for memory */
-#define AGENT_WITHIN_US	 UINT64_C(2000000) /* to make room in */
+#define AGENT_REFUSED_US  UINT64_C(30000000) /* the balloon stays as it is after a refusal */
+#define AGENT_ASKED_US	  UINT64_C(10000000) /* and after the guest asked for memory */
+#define AGENT_WITHIN_US	  UINT64_C(2000000) /* to make room in */
 #define AGENT_PATIENCE_US UINT64_C(3000000) /* with the answer */
-#define AGENT_GRANT_US	 UINT64_C(5000000) /* a consent is good for */
+#define AGENT_GRANT_US	  UINT64_C(5000000) /* a consent is good for */
 
 struct guest_agent {
 	struct guest *guest;

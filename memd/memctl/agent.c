@@ -19,7 +19,8 @@ static void print_when(struct json_object *agent, const char *key)
 		printf(" (%" PRIu64 " s ago)", (now_us - us) / US_PER_S);
 }
 
-static void print_reason(const char *label, struct json_object *agent, const char *key, const char *when)
+static void print_reason(
+	const char *label, struct json_object *agent, const char *key, const char *when)
 {
 	if (!*figure_text(agent, key))
 		return;
@@ -29,8 +30,8 @@ static void print_reason(const char *label, struct json_object *agent, const cha
 }
 
 /* "  in use   claimed 1.5 GiB   sampled 1 GiB   50 % more" */
-static void print_difference(
-	const char *label, struct json_object *agent, const char *claimed_key, const char *sampled_key)
+static void print_difference(const char *label, struct json_object *agent, const char *claimed_key,
+	const char *sampled_key)
 {
 	uint64_t claimed = figure_u64(agent, claimed_key), sampled = figure_u64(agent, sampled_key);
 	double apart = sampled ? ((double)claimed - (double)sampled) / (double)sampled * 100 : 0;
@@ -84,7 +85,8 @@ static void print_agent(const char *name, struct json_object *agent)
 	printf("asked for memory %s times, in distress %s times\n", figure_text(agent, "asks"),
 		figure_text(agent, "distresses"));
 	print_reason("last reason", agent, "wish", "wished_usec");
-	printf("%s reports taken, %s messages nonsense, %s not known, %s bytes of garbage, made to wait "
+	printf("%s reports taken, %s messages nonsense, %s not known, %s bytes of garbage, made to "
+	       "wait "
 	       "%s times\n",
 		figure_text(agent, "reports"), figure_text(agent, "nonsense_messages"),
 		figure_text(agent, "ignored_messages"), figure_text(agent, "garbage_bytes"),
@@ -97,7 +99,8 @@ static void print_agent(const char *name, struct json_object *agent)
 }
 
 /* The property that is a dictionary: a{st}. */
-static int read_figures(struct memctl *m, const char *path, sd_bus_error *e, struct json_object *agent)
+static int read_figures(
+	struct memctl *m, const char *path, sd_bus_error *e, struct json_object *agent)
 {
 	struct json_object *figures = json_object_new_object();
 	_cleanup_message_ sd_bus_message *reply = NULL;
@@ -106,8 +109,8 @@ static int read_figures(struct memctl *m, const char *path, sd_bus_error *e, str
 	int r;
 
 	json_object_object_add(agent, "figures", figures);
-	r = client_call(m, path, "org.freedesktop.DBus.Properties", "Get", e, &reply, "ss", MEMD_AGENT,
-		"Figures");
+	r = client_call(m, path, "org.freedesktop.DBus.Properties", "Get", e, &reply, "ss",
+		MEMD_AGENT, "Figures");
 	if (r >= 0)
 		r = sd_bus_message_enter_container(reply, 'v', "a{st}");
 	if (r >= 0)

@@ -117,7 +117,8 @@ static void assert_nothing_corrupt(const struct guest *g)
 
 static void figures_come_and_the_balloon_takes_what_is_granted(void **state)
 {
-	struct guest *g = start("seed=1 unique_mib=16 verify_per_s=500 agent=polite agent_floor_mib=24 report_ms=200");
+	struct guest *g = start("seed=1 unique_mib=16 verify_per_s=500 agent=polite "
+				"agent_floor_mib=24 report_ms=200");
 	const struct agent_message *m;
 	uint64_t us;
 
@@ -136,7 +137,8 @@ static void figures_come_and_the_balloon_takes_what_is_granted(void **state)
 
 static void a_floor_is_honoured_only_between_min_and_max(void **state)
 {
-	struct guest *g = start("seed=1 unique_mib=16 verify_per_s=500 agent=polite agent_floor_mib=4096");
+	struct guest *g =
+		start("seed=1 unique_mib=16 verify_per_s=500 agent=polite agent_floor_mib=4096");
 
 	assert_true(until(reports, g));
 	assert_int_equal(guest_agent_floor_bytes(g), 128 * MIB);
@@ -148,7 +150,8 @@ static void a_floor_is_honoured_only_between_min_and_max(void **state)
 
 static void a_refusal_is_respected_and_its_reason_kept(void **state)
 {
-	struct guest *g = start("seed=1 unique_mib=16 verify_per_s=500 agent=refuses report_ms=200");
+	struct guest *g =
+		start("seed=1 unique_mib=16 verify_per_s=500 agent=refuses report_ms=200");
 
 	assert_true(until(reports, g));
 	set_target(g, 64 * MIB);
@@ -162,8 +165,8 @@ static void a_refusal_is_respected_and_its_reason_kept(void **state)
 
 static void distress_brings_the_whole_balloon_back_within_two_seconds(void **state)
 {
-	struct guest *g =
-		start("seed=1 unique_mib=16 verify_per_s=500 agent=polite agent_distress_mib=16 report_ms=100");
+	struct guest *g = start("seed=1 unique_mib=16 verify_per_s=500 agent=polite "
+				"agent_distress_mib=16 report_ms=100");
 	uint64_t cried_us;
 
 	assert_true(until(reports, g));
@@ -186,8 +189,8 @@ static void distress_brings_the_whole_balloon_back_within_two_seconds(void **sta
 
 static void who_asks_gets_that_much_back(void **state)
 {
-	struct guest *g =
-		start("seed=1 unique_mib=16 verify_per_s=500 agent=polite agent_ask_mib=16 report_ms=200");
+	struct guest *g = start("seed=1 unique_mib=16 verify_per_s=500 agent=polite "
+				"agent_ask_mib=16 report_ms=200");
 	uint64_t asked_bytes;
 
 	assert_true(until(reports, g));
@@ -230,7 +233,8 @@ static void a_flood_makes_only_the_guest_wait(void **state)
 
 static void garbage_costs_nothing_but_itself(void **state)
 {
-	struct guest *g = start("seed=1 unique_mib=16 verify_per_s=500 agent=garbage report_ms=200");
+	struct guest *g =
+		start("seed=1 unique_mib=16 verify_per_s=500 agent=garbage report_ms=200");
 	uint64_t before, end_us = clock_monotonic_us() + WAIT_US;
 	const struct agent_counters *c;
 
@@ -246,8 +250,8 @@ static void garbage_costs_nothing_but_itself(void **state)
 
 static void without_its_agent_a_guest_is_as_any_other(void **state)
 {
-	struct guest *g =
-		start("seed=1 unique_mib=16 verify_per_s=500 agent=polite agent_reports=3 report_ms=200");
+	struct guest *g = start(
+		"seed=1 unique_mib=16 verify_per_s=500 agent=polite agent_reports=3 report_ms=200");
 	uint64_t us;
 
 	assert_true(until(is_silent, g));
@@ -263,7 +267,8 @@ static void without_its_agent_a_guest_is_as_any_other(void **state)
 
 static void an_agent_of_another_version_is_left_alone(void **state)
 {
-	struct guest *g = start("seed=1 unique_mib=16 verify_per_s=500 agent=polite agent_version=2 report_ms=200");
+	struct guest *g = start(
+		"seed=1 unique_mib=16 verify_per_s=500 agent=polite agent_version=2 report_ms=200");
 
 	assert_true(until(is_incompatible, g));
 	set_target(g, 64 * MIB);

@@ -30,8 +30,14 @@
 
 /* In the order in which they need each other. */
 static const char *const modules[] = {
-	"virtio_ring", "virtio", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci",
-	"virtio_console", "virtio_balloon", "virtio_blk",
+	"virtio_ring",
+	"virtio",
+	"virtio_pci_modern_dev",
+	"virtio_pci_legacy_dev",
+	"virtio_pci",
+	"virtio_console",
+	"virtio_balloon",
+	"virtio_blk",
 };
 static void *fills[FILLS_MAX];
 static size_t fill_bytes[FILLS_MAX];
@@ -94,7 +100,8 @@ static int open_port(void)
 			char path[300], name[64] = "";
 			FILE *f;
 
-			snprintf(path, sizeof(path), "/sys/class/virtio-ports/%s/name", entry->d_name);
+			snprintf(path, sizeof(path), "/sys/class/virtio-ports/%s/name",
+				entry->d_name);
 			f = entry->d_name[0] == '.' ? NULL : fopen(path, "re");
 			if (!f)
 				continue;

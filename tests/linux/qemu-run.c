@@ -85,7 +85,8 @@ static void run_qemu(struct qemu_run *q, const char *kernel, unsigned memory_mib
 	snprintf(monitor, sizeof(monitor), "unix:%s/monitor,server=on,wait=off", q->directory);
 	snprintf(agent, sizeof(agent), "socket,id=agent,path=%s/agent,server=on,wait=off",
 		q->directory);
-	snprintf(work, sizeof(work), "socket,id=work,path=%s/work,server=on,wait=off", q->directory);
+	snprintf(
+		work, sizeof(work), "socket,id=work,path=%s/work,server=on,wait=off", q->directory);
 	snprintf(disk, sizeof(disk), "file=%s/disk,format=raw,if=none,id=disk", q->directory);
 	q->pid = fork();
 	if (q->pid == 0) {
@@ -217,7 +218,8 @@ void qemu_run_set_balloon(struct qemu_run *q, uint64_t guest_bytes)
 	char command[128], answer[1024];
 
 	snprintf(command, sizeof(command),
-		"{\"execute\": \"balloon\", \"arguments\": {\"value\": %" PRIu64 "}}\n", guest_bytes);
+		"{\"execute\": \"balloon\", \"arguments\": {\"value\": %" PRIu64 "}}\n",
+		guest_bytes);
 	ask_monitor(q, command, answer, sizeof(answer));
 }
 

@@ -69,7 +69,8 @@ static const struct agent_session_ops ops = {
 static int setup(void **state)
 {
 	qemu_run_start(&q, MEMORY_MIB);
-	if (sd_event_new(&event) < 0 || agent_session_new(event, q.agent_fd, &ops, NULL, &session) < 0)
+	if (sd_event_new(&event) < 0 ||
+		agent_session_new(event, q.agent_fd, &ops, NULL, &session) < 0)
 		return -1;
 	q.agent_fd = -1; /* the session's */
 	return 0;

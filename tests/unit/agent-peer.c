@@ -50,8 +50,8 @@ void agent_peer_hello(struct agent_peer *peer, uint32_t number, uint64_t min, ui
 	agent_peer_send(peer, &m);
 }
 
-bool agent_peer_wait(
-	struct agent_peer *peer, enum agent_type type, unsigned timeout_ms, struct agent_message *ret)
+bool agent_peer_wait(struct agent_peer *peer, enum agent_type type, unsigned timeout_ms,
+	struct agent_message *ret)
 {
 	uint64_t end_us = clock_monotonic_us() + timeout_ms * US_PER_MS;
 
@@ -63,7 +63,8 @@ bool agent_peer_wait(
 		while (agent_stream_next(&peer->in, ret))
 			if (ret->type == type)
 				return true;
-		if (poll(&p, 1, now_us < end_us ? (int)((end_us - now_us) / US_PER_MS) + 1 : 0) <= 0)
+		if (poll(&p, 1, now_us < end_us ? (int)((end_us - now_us) / US_PER_MS) + 1 : 0) <=
+			0)
 			return false;
 		/* one at a time: what follows stays in the socket for the next wait */
 		if (recv(peer->fd, &byte, 1, MSG_DONTWAIT) != 1)

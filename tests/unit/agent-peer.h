@@ -22,5 +22,5 @@ void agent_peer_hello(struct agent_peer *peer, uint32_t number, uint64_t min, ui
  * The next message of that type, of those that are there or come within the time; others are
  * skipped. false: none.
  */
-bool agent_peer_wait(
-	struct agent_peer *peer, enum agent_type type, unsigned timeout_ms, struct agent_message *ret);
+bool agent_peer_wait(struct agent_peer *peer, enum agent_type type, unsigned timeout_ms,
+	struct agent_message *ret);

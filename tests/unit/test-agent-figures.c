@@ -33,9 +33,8 @@ static const char vmstat[] =
 	"workingset_refault_file 6\nworkingset_activate_anon 1\nworkingset_activate_file 2\n"
 	"pswpin 7\npswpout 8\noom_kill 2\noom_kill_later 99\nallocstall_normal 3\n"
 	"allocstall_movable 4\n";
-static const char pressure[] =
-	"some avg10=12.34 avg60=1.00 avg300=0.50 total=123456\n"
-	"full avg10=0.05 avg60=0.00 avg300=0.00 total=789\n";
+static const char pressure[] = "some avg10=12.34 avg60=1.00 avg300=0.50 total=123456\n"
+			       "full avg10=0.05 avg60=0.00 avg300=0.00 total=789\n";
 static const char zoneinfo[] =
 	"Node 0, zone      DMA\n  pages free     3840\n        boost    0\n        min      41\n"
 	"        low      51\n        high     61\n        spanned  4095\n"
@@ -139,7 +138,8 @@ static void nonsense_in_the_files_is_left_out(void **state)
 	struct agent_message m;
 
 	guest_init(&g);
-	put(&g, "proc/meminfo", "MemTotal: many kB\nMemFree: 99999999999999999999999 kB\nMemAvailable:");
+	put(&g, "proc/meminfo",
+		"MemTotal: many kB\nMemFree: 99999999999999999999999 kB\nMemAvailable:");
 	put(&g, "proc/pressure/memory", "some avg10=900.00 total=x\nfull avg10=\n");
 	read_figures(&g, &m);
 	assert_false(agent_has(&m, AGENT_TOTAL));
@@ -273,8 +273,7 @@ static void after_trouble_it_gives_nothing_for_a_while(void **state)
 	(void)word_of(&c, &m, 10 * S);
 	agent_set(&m, AGENT_OOM_KILLS, 4);
 	(void)word_of(&c, &m, 11 * S);
-	assert_true(condition_refuses(
-		&c, &m, 8 * MIB, 11 * S + CONDITION_SETTLE_US - 1, reason));
+	assert_true(condition_refuses(&c, &m, 8 * MIB, 11 * S + CONDITION_SETTLE_US - 1, reason));
 	assert_non_null(strstr(reason, "was short"));
 	assert_false(condition_refuses(&c, &m, 8 * MIB, 11 * S + CONDITION_SETTLE_US, reason));
 }
@@ -379,7 +378,8 @@ int main(void)
 		cmocka_unit_test(figures_of_this_very_machine_are_read),
 		cmocka_unit_test(a_kill_is_distress_once),
 		cmocka_unit_test(nearly_nothing_available_is_distress),
-		cmocka_unit_test(tasks_that_all_stand_still_are_distress_only_with_little_available),
+		cmocka_unit_test(
+			tasks_that_all_stand_still_are_distress_only_with_little_available),
 		cmocka_unit_test(it_asks_for_what_it_lacks_when_swap_runs_out_or_tasks_wait),
 		cmocka_unit_test(it_gives_what_is_above_what_it_keeps),
 		cmocka_unit_test(after_trouble_it_gives_nothing_for_a_while),

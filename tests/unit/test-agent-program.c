@@ -79,8 +79,9 @@ static void set_available(struct agent_run *run, unsigned mib)
 
 	snprintf(path, sizeof(path), "%s/proc/meminfo", run->root);
 	/* as long as ever: it is written over while the agent reads it */
-	snprintf(text, sizeof(text), "MemTotal: 1048576 kB\nMemFree: %8u kB\nMemAvailable: %8u kB\n",
-		mib * 1024, mib * 1024);
+	snprintf(text, sizeof(text),
+		"MemTotal: 1048576 kB\nMemFree: %8u kB\nMemAvailable: %8u kB\n", mib * 1024,
+		mib * 1024);
 	fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
 	assert_true(fd >= 0);
 	assert_int_equal(fd_pwrite_full(fd, text, strlen(text), 0), 0);
@@ -265,7 +266,8 @@ static void garbage_from_the_host_is_passed_over(void **state)
 	garbage[4011] = 3;
 	start(&run, NULL, NULL);
 	assert_true(agent_peer_wait(&run.peer, AGENT_HELLO, WAIT_MS, &m));
-	assert_int_equal(agent_peer_send_bytes(&run.peer, garbage, sizeof(garbage)), sizeof(garbage));
+	assert_int_equal(
+		agent_peer_send_bytes(&run.peer, garbage, sizeof(garbage)), sizeof(garbage));
 	agent_peer_hello(&run.peer, 1, 1, 1);
 	assert_true(agent_peer_wait(&run.peer, AGENT_REPORT, WAIT_MS, &m));
 }

@@ -153,8 +153,7 @@ static void figures_are_heard_after_a_greeting_only(void **state)
 	greet();
 	send(&m);
 	assert_int_equal(t.reports, 1);
-	assert_int_equal(
-		agent_get(agent_session_report(t.session, &us), AGENT_AVAILABLE, 0), MIB);
+	assert_int_equal(agent_get(agent_session_report(t.session, &us), AGENT_AVAILABLE, 0), MIB);
 	assert_in_range(us, 1, clock_monotonic_us());
 }
 

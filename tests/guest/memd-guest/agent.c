@@ -9,7 +9,7 @@
 #include "tests/guest/memd-guest/port.h"
 #include "tests/guest/memd-guest/virtio.h"
 
-#define REPORT_NS NS_PER_S
+#define REPORT_NS  NS_PER_S
 /* Kept free when it gives. */
 #define KEEP_BYTES (UINT64_C(8) * GUEST_MIB)
 #define ASK_BYTES  (UINT64_C(4) * GUEST_MIB)
@@ -76,8 +76,8 @@ static void make_answer(void)
 	agent_set(&message, AGENT_VERDICT, give ? AGENT_DONE : AGENT_REFUSED);
 	agent_set(&message, AGENT_BYTES, give);
 	if (!give)
-		agent_set_text(&message, manner == REFUSES ? "it is a test\033[31m"
-							    : "nothing is free");
+		agent_set_text(
+			&message, manner == REFUSES ? "it is a test\033[31m" : "nothing is free");
 	n_given += give;
 }
 
