@@ -1,6 +1,8 @@
 /* Arithmetic of the wall; see budget.h. */
 #include "memd/budget.h"
 
+#include <math.h>
+
 #include "memd/base/clock.h"
 #include "memd/base/overflow.h"
 #include "memd/base/units.h"
@@ -12,7 +14,11 @@
 #define ROOM_BP	     200 /* more than this left: resume */
 /* From a decision to its effect: one fast tick, and paging out. */
 #define LEAD_US	     (200 * US_PER_MS)
-#define PAUSE_MIN_US (500 * US_PER_MS)
+#define PAUSE_MIN_US (100 * US_PER_MS)
+/* From a reading to the moment when a guest that was told to stands still, on a busy host. */
+#define REACTION_US  (20 * US_PER_MS)
+/* Growth is measured over no less: the kernel counts in batches. */
+#define GROWTH_MIN_US (2 * US_PER_MS)
 
 static uint64_t part(uint64_t whole, uint64_t bp)
 {
@@ -32,9 +38,24 @@ static void measure_growth(struct budget *b, const struct budget_figures *in)
 	b->last_zram_bytes = in->zram_bytes;
 }
 
+static void measure_used(struct budget *b, uint64_t now_us, uint64_t used_bytes)
+{
+	uint64_t elapsed_us = now_us - b->last_used_us;
+	double rate = 0;
+
+	if (b->last_used_us && elapsed_us < GROWTH_MIN_US)
+		return;
+	if (b->last_used_us)
+		rate = (double)u64_sub_or_zero(used_bytes, b->last_used_bytes) * US_PER_S /
+		       (double)elapsed_us;
+	b->growth = fmax(rate, b->growth * exp2(-(double)elapsed_us / US_PER_S));
+	b->last_used_us = now_us;
+	b->last_used_bytes = used_bytes;
+}
+
 void budget_decide(struct budget *b, const struct budget_figures *in, struct budget_decision *ret)
 {
-	uint64_t ahead, beside, left, room;
+	uint64_t ahead, beside, left, room, reaction;
 
 	measure_growth(b, in);
 	ahead = (uint64_t)((unsigned __int128)b->zram_growth * LEAD_US / US_PER_S);
@@ -43,10 +64,12 @@ void budget_decide(struct budget *b, const struct budget_figures *in, struct bud
 	ret->limit_bytes = u64_sub_or_zero(
 		in->budget_bytes, beside + ahead + part(in->budget_bytes, RESERVE_BP));
 	ret->excess_bytes = u64_sub_or_zero(in->usage_bytes, ret->limit_bytes);
+	measure_used(b, in->now_us, ret->used_bytes);
+	reaction = u64_min((uint64_t)(b->growth * REACTION_US / US_PER_S), in->budget_bytes / 8);
 	left = u64_sub_or_zero(in->budget_bytes, ret->used_bytes);
 	ret->near = left < part(in->budget_bytes, NEAR_BP);
-	ret->over = left < part(in->budget_bytes, OVER_BP);
-	room = part(in->budget_bytes, ROOM_BP) + ahead;
+	ret->over = left < part(in->budget_bytes, OVER_BP) + reaction;
+	room = part(in->budget_bytes, ROOM_BP) + u64_max(ahead, 3 * reaction);
 	ret->room = left > room;
 	ret->to_room_bytes = ret->room ? 0 : room + PAGE_BYTES - left;
 	if (ret->used_bytes > in->budget_bytes)

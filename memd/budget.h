@@ -10,11 +10,15 @@
  * grow (by about half a page), the limit moves down ahead of that growth: by what zram grew lately,
  * projected over the time it takes to act.
  *
- * A limit below the present usage cannot be set (v1) or only throttles (v2): the difference has to
- * be paged out first, and each page that goes is taken at once by whoever waits at the limit. So
- * while the host is over the budget the guests that grow beyond their targets are paused, the
- * largest excess first, and resumed when there is room again, the least excess first. A pause is
- * short while swap has room: what is paged out meanwhile is their own.
+ * A limit only throttles (v2), or there is none (v1: see wall.c), and each page that is paged out is
+ * taken at once by whoever grows. So while the host is over the budget the guests that grow beyond
+ * their targets are paused, the largest excess first, and resumed when there is room again, the
+ * least excess first. A pause is short while swap has room: what is paged out meanwhile is their own.
+ *
+ * Between a reading and the moment when a guest stands still lies REACTION_US, in which it goes on
+ * growing. So "over" begins where the growth of late would lead within that time, and there is room
+ * only when a guest could grow for twice as long. Where growth was fast it is expected again: the
+ * rate falls by half each second only.
  */
 #pragma once
 
@@ -35,6 +39,8 @@ struct budget {
 	uint64_t last_us;
 	uint64_t last_zram_bytes;
 	uint64_t zram_growth; /* bytes a second: rises at once, falls by half each call */
+	uint64_t last_used_us, last_used_bytes;
+	double growth; /* of all that is used; bytes a second: rises at once, falls by half each second */
 };
 
 struct budget_decision {

@@ -108,11 +108,10 @@ struct wall {
 	struct budget_decision decision; /* the last */
 	uint64_t usage_bytes; /* of root, as last read */
 	uint64_t limit_bytes; /* as last set; UINT64_MAX: none */
-	uint64_t extra_bytes; /* above the wall, lent while tasks wait in the kernel */
 	struct limit_job *limit_job; /* under way */
 	sd_event_source *timer; /* the fast tick */
-	sd_event_source *oom_source;
-	sd_event_source *threshold_source;
+	uint64_t checked_us; /* when all of it was last read */
+	sd_event_source *threshold_source; /* v1: usage has crossed threshold_bytes */
 	uint64_t threshold_bytes;
 	/* What the last ledger saw, for estimates until the next. */
 	uint64_t ledger_usage_bytes;

@@ -454,66 +454,30 @@ int cgroup_read_usage(const struct cgroup *c, uint64_t *ret_bytes)
 }
 
 /*
- * cgroup-v1/memory.rst, 9 and 10: "EVENT_FD FILE_FD [ARGUMENT]" to cgroup.event_control. The kernel
- * keeps the registration until the eventfd is closed or the group is removed (which also fires it).
+ * cgroup-v1/memory.rst, 9: "EVENT_FD FILE_FD THRESHOLD" to cgroup.event_control. The
+ * kernel keeps it until the eventfd is closed or the group is removed (which also fires it).
  */
-static int watch_v1(struct cgroup *c, const char *file, const uint64_t *argument, int *ret_eventfd)
+int cgroup_watch_threshold(struct cgroup *c, uint64_t bytes, int *ret_eventfd)
 {
 	_cleanup_close_ int event = -1;
 	_cleanup_close_ int control = -1;
 	char text[64];
-	int n, r;
+	int r;
 
-	control = openat(c->fd, file, O_RDONLY | O_CLOEXEC);
+	if (c->mode != CGROUP_V1)
+		return -EOPNOTSUPP;
+	control = openat(c->fd, "memory.usage_in_bytes", O_RDONLY | O_CLOEXEC);
 	if (control < 0)
 		return -errno;
 	event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (event < 0)
 		return -errno;
-	n = snprintf(text, sizeof(text), "%d %d", event, control);
-	if (argument)
-		snprintf(text + n, sizeof(text) - (size_t)n, " %" PRIu64, *argument);
+	snprintf(text, sizeof(text), "%d %d %" PRIu64, event, control, bytes);
 	r = fd_write_file_at(c->fd, "cgroup.event_control", text);
 	if (r < 0)
 		return r;
 	*ret_eventfd = TAKE_FD(event);
 	return 0;
-}
-
-int cgroup_watch_oom(struct cgroup *c, int *ret_eventfd)
-{
-	int r;
-
-	if (c->mode != CGROUP_V1)
-		return -EOPNOTSUPP;
-	r = fd_write_file_at(c->fd, "memory.oom_control", "1");
-	if (r < 0)
-		return r;
-	return watch_v1(c, "memory.oom_control", NULL, ret_eventfd);
-}
-
-int cgroup_watch_threshold(struct cgroup *c, uint64_t bytes, int *ret_eventfd)
-{
-	if (c->mode != CGROUP_V1)
-		return -EOPNOTSUPP;
-	return watch_v1(c, "memory.usage_in_bytes", &bytes, ret_eventfd);
-}
-
-int cgroup_under_oom(const struct cgroup *c)
-{
-	_cleanup_free_ char *text = NULL;
-	const char *line;
-	int r;
-
-	if (c->mode != CGROUP_V1)
-		return 0;
-	r = read_file(c, "memory.oom_control", &text);
-	if (r < 0)
-		return r;
-	line = strstr(text, "under_oom ");
-	if (!line)
-		return -EPROTO;
-	return line[strlen("under_oom ")] == '1';
 }
 
 /* The number after "total=" in the line that begins with the word. */

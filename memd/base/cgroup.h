@@ -2,8 +2,8 @@
  * Memory cgroups of the guests, v2 or v1, whichever holds the memory controller on this host.
  *
  * v2 (Documentation/admin-guide/cgroup-v2.rst): `memory.high` throttles and never kills.
- * v1 (Documentation/admin-guide/cgroup-v1/memory.rst): a limit with the OOM killer disabled; the
- * out-of-memory event is an eventfd that the caller watches and answers by paging out.
+ * v1 (Documentation/admin-guide/cgroup-v1/memory.rst): has hard limits only, which are no good for
+ * guests (memd/wall.c); it counts, and tells by an eventfd when usage crosses a threshold.
  *
  * A tree of two levels: root `memd-<instance>` with the wall for all guests, one child for each
  * guest.
@@ -50,17 +50,12 @@ int cgroup_open_procs(const struct cgroup *c);
 int cgroup_attach(const struct cgroup *c, pid_t pid);
 
 /*
- * Throttling limit: memory.high on v2, memory.limit_in_bytes on v1 (never below the present usage
- * there, since that would block in the kernel's reclaim: the caller pages out first and calls
- * again; -EBUSY: usage grew meanwhile). bytes: UINT64_MAX for none. *ret_set (may be NULL): what
- * was really written.
+ * v2: memory.high, which throttles. v1: memory.limit_in_bytes, a hard one, never below the present
+ * usage, since that would block in the kernel's reclaim (-EBUSY: usage grew meanwhile). bytes:
+ * UINT64_MAX for none. *ret_set (may be NULL): what was really written.
  */
 int cgroup_set_limit(struct cgroup *c, uint64_t bytes, uint64_t *ret_set);
 int cgroup_read_usage(const struct cgroup *c, uint64_t *ret_bytes);
-/*
- * v1: OOM killer off, and an eventfd that fires when the limit cannot be held. -EOPNOTSUPP on v2.
- */
-int cgroup_watch_oom(struct cgroup *c, int *ret_eventfd);
 /* v1: an eventfd that fires when usage crosses bytes either way. -EOPNOTSUPP on v2. */
 int cgroup_watch_threshold(struct cgroup *c, uint64_t bytes, int *ret_eventfd);
 /* Of the text of a memory.pressure. -EPROTO. */
@@ -71,5 +66,3 @@ int cgroup_parse_pressure(const char *text, uint64_t *ret_some_us, uint64_t *ret
  * the kernel keeps none.
  */
 int cgroup_read_pressure(const struct cgroup *c, uint64_t *ret_some_us, uint64_t *ret_full_us);
-/* v1: 1 while tasks wait in the group because the limit is reached; 0 not; v2: 0. */
-int cgroup_under_oom(const struct cgroup *c);

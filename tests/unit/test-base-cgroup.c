@@ -218,8 +218,7 @@ static void v2_high_takes_a_number_and_none(void **state)
 	assert_int_equal(cgroup_set_limit(f->child, 64 * MIB + 1, &set), 0);
 	assert_int_equal(set, 64 * MIB);
 	assert_int_equal(cgroup_set_limit(f->child, UINT64_MAX, &set), 0);
-	assert_int_equal(cgroup_watch_oom(f->child, &(int){-1}), -EOPNOTSUPP);
-	assert_int_equal(cgroup_under_oom(f->child), 0);
+	assert_int_equal(cgroup_watch_threshold(f->child, MIB, &(int){-1}), -EOPNOTSUPP);
 }
 
 /* Whether the eventfd fires within the time; takes the event. */
@@ -231,31 +230,6 @@ static bool fires(int event, int timeout_ms)
 	if (poll(&p, 1, timeout_ms) != 1)
 		return false;
 	return read(event, &count, sizeof(count)) == sizeof(count);
-}
-
-static void v1_waits_at_the_limit_and_tells_so(void **state)
-{
-	struct fixture *f = *state;
-	_cleanup_close_ int event = -1;
-	uint64_t usage;
-
-	NEED(f->mode == CGROUP_V1);
-	assert_int_equal(cgroup_watch_oom(f->child, &event), 0);
-	assert_int_equal(cgroup_under_oom(f->child), 0);
-	assert_int_equal(cgroup_set_limit(f->child, 8 * MIB, NULL), 0);
-	start_eater(
-		f, 16 * MIB); /* mlock is not needed: without swap, or with it full, it must wait */
-	if (!fires(event, 5000)) {
-		/* the host has swap: then the limit is held by paging out */
-		assert_int_equal(cgroup_read_usage(f->child, &usage), 0);
-		assert_true(usage <= 8 * MIB);
-		return;
-	}
-	assert_int_equal(cgroup_under_oom(f->child), 1);
-	assert_int_equal(waitpid(f->pid, NULL, WNOHANG), 0); /* it lives */
-	assert_int_equal(cgroup_set_limit(f->child, 64 * MIB, NULL), 0);
-	assert_true(wait_for_usage(f, 16 * MIB) >= 16 * MIB); /* and goes on */
-	assert_int_equal(cgroup_under_oom(f->child), 0);
 }
 
 static void v1_tells_when_a_threshold_is_crossed(void **state)
@@ -316,7 +290,6 @@ int main(void)
 		TEST(moves_a_process_in),
 		TEST(never_sets_a_v1_limit_below_usage),
 		TEST(v2_high_takes_a_number_and_none),
-		TEST(v1_waits_at_the_limit_and_tells_so),
 		TEST(v1_tells_when_a_threshold_is_crossed),
 		TEST(reads_totals_of_pressure),
 		TEST(refuses_names_that_leave_the_directory),

@@ -87,6 +87,23 @@ static void over_and_room_have_a_gap_between_them(void **state)
 	assert_int_equal(decide(&b, 4 * US_PER_S, 979, 0, 0).to_room_bytes, 0);
 }
 
+/* 2 GiB a second come far in the time that a pause takes; slow growth may come up to the line. */
+static void the_faster_it_grows_the_earlier_somebody_waits(void **state)
+{
+	struct budget slow = {0}, fast = {0};
+	struct budget_decision d;
+
+	decide(&slow, US_PER_S, 960, 0, 0);
+	decide(&fast, US_PER_S, 940, 0, 0);
+	assert_false(decide(&slow, US_PER_S + US_PER_S, 961, 0, 0).over);
+	d = decide(&fast, US_PER_S + 10 * US_PER_MS, 961, 0, 0);
+	assert_true(d.over);
+	assert_false(d.room);
+	/* It stands still now. What it did is not forgotten before seconds have passed. */
+	assert_false(decide(&fast, US_PER_S + 110 * US_PER_MS, 950, 0, 0).room);
+	assert_true(decide(&fast, 10 * US_PER_S, 950, 0, 0).room);
+}
+
 static void who_is_most_over_its_target_waits(void **state)
 {
 	const struct budget_guest guests[] = {
@@ -111,9 +128,9 @@ static void who_is_least_over_its_target_goes_on_first_but_not_at_once(void **st
 			.since_us = 900 * US_PER_MS},
 	};
 
-	assert_int_equal(budget_choose_resume(guests, 3, 499 * US_PER_MS), BUDGET_NOBODY);
-	assert_int_equal(budget_choose_resume(guests, 3, US_PER_S), 1);
-	assert_int_equal(budget_choose_resume(guests, 3, 1400 * US_PER_MS), 2);
+	assert_int_equal(budget_choose_resume(guests, 3, 99 * US_PER_MS), BUDGET_NOBODY);
+	assert_int_equal(budget_choose_resume(guests, 3, 999 * US_PER_MS), 1);
+	assert_int_equal(budget_choose_resume(guests, 3, US_PER_S), 2);
 }
 
 int main(void)
@@ -124,6 +141,7 @@ int main(void)
 		cmocka_unit_test(usage_above_the_limit_is_to_be_paged_out),
 		cmocka_unit_test(more_outside_than_budget_leaves_no_limit_and_does_not_wrap),
 		cmocka_unit_test(over_and_room_have_a_gap_between_them),
+		cmocka_unit_test(the_faster_it_grows_the_earlier_somebody_waits),
 		cmocka_unit_test(who_is_most_over_its_target_waits),
 		cmocka_unit_test(who_is_least_over_its_target_goes_on_first_but_not_at_once),
 	};

@@ -393,8 +393,7 @@ static void locked_memory_is_left_alone_and_why_is_said(void **state)
 	start_process(w, "a", UUID_A);
 	virDomainFree(start_domain(
 		w, "a", UUID_A, OPTED_IN "<memoryBacking><locked/></memoryBacking>", ""));
-	UNTIL(w, running(w, "a"));
-	g = running(w, "a");
+	UNTIL(w, (g = running(w, "a")) != NULL);
 	assert_true(guest_is_left_alone(g));
 	assert_non_null(strstr(g->left_alone, "locked"));
 	assert_int_equal(g->min_bytes, RAM_BYTES);
