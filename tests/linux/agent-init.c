@@ -167,8 +167,9 @@ static const char *oom(void)
 
 		if (fd < 0 || write(fd, "1000", 4) != 4)
 			_exit(1);
+		/* FILLS_MAX of these are more than any guest here has, with its balloon or without */
 		for (;;)
-			(void)fill(4);
+			(void)fill(64);
 	}
 	while (waitpid(child, &status, 0) < 0 && errno == EINTR)
 		;
