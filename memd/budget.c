@@ -16,7 +16,7 @@
 #define LEAD_US	     (200 * US_PER_MS)
 #define PAUSE_MIN_US (100 * US_PER_MS)
 /* From a reading to the moment when a guest that was told to stands still, on a busy host. */
-#define REACTION_US  (20 * US_PER_MS)
+#define REACTION_US  (30 * US_PER_MS)
 /* Growth is measured over no less: the kernel counts in batches. */
 #define GROWTH_MIN_US (2 * US_PER_MS)
 

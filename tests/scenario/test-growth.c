@@ -1,8 +1,7 @@
 /*
- * bench-growth: the budget while a guest grows as fast as two vCPUs can write, again and again: what guests, zram
+ * The budget while a guest grows as fast as two vCPUs can write, again and again: what guests, zram
  * and pools take together, read here every few milliseconds and not believed from memd, never goes
- * over 1.02 of the budget; nobody is killed; every byte is right. MEMD_TEST_GROWTHS says how often
- * (5).
+ * over 1.02 of the budget; nobody is killed; every byte is right. MEMD_TEST_GROWTHS says how often.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -25,7 +24,7 @@
 #define GUEST_MIB   384
 #define GROW_MIB    176
 #define LOOK_US	    (2 * US_PER_MS)
-#define GROWTHS	    5
+#define GROWTHS	    15
 #define GROW_MAX_US (120 * US_PER_S)
 
 /* Reads what is taken, in a thread of its own. */
