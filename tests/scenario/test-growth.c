@@ -2,6 +2,9 @@
  * The budget while a guest grows as fast as two vCPUs can write, again and again: what guests, zram
  * and pools take together, read here every few milliseconds and not believed from memd, never goes
  * over 1.02 of the budget; nobody is killed; every byte is right. MEMD_TEST_GROWTHS says how often.
+ *
+ * On cgroups v1, where the kernel holds nobody back (memd/wall.c), memd is as late as it gets its turn
+ * on a CPU: 10 ms of two vCPUs at full speed are 8 % of this small budget. There it is 1.15.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -101,7 +104,7 @@ static void holds_while_guests_grow_again_and_again(void **state)
 	struct watch w = {0};
 	struct guest *quiet;
 	char config[64];
-	uint64_t own;
+	uint64_t own, most_percent;
 
 	if (vmm_run_unusable()) {
 		print_message("# not on this host: %s\n", vmm_run_unusable());
@@ -118,6 +121,7 @@ static void holds_while_guests_grow_again_and_again(void **state)
 		"common_mib=0 unique_mib=96 hot_mib=8 verify_per_s=5000 sweep_pages_per_s=1000 "
 		"seed=99");
 	host_run_until_text(&h, quiet, "phase=run", GROW_MAX_US);
+	most_percent = h.m->wall.mode == CGROUP_V2 ? 102 : 115;
 	w.cgroup = h.m->wall.root;
 	w.zram = h.swap.number;
 	assert_int_equal(pthread_create(&w.thread, NULL, look, &w), 0);
@@ -132,7 +136,7 @@ static void holds_while_guests_grow_again_and_again(void **state)
 		growths(), w.n_looks, (double)w.peak_bytes / MIB, (double)own / MIB,
 		(double)(w.peak_bytes + own) / (BUDGET_MIB * MIB),
 		(double)h.m->figures.peak_used_bytes / (BUDGET_MIB * MIB));
-	assert_true(w.peak_bytes + own <= BUDGET_MIB * MIB / 100 * 102);
+	assert_true(w.peak_bytes + own <= BUDGET_MIB * MIB / 100 * most_percent);
 	/* The one that did not grow lives, and lost nothing. */
 	assert_int_equal(quiet->state == GUEST_RUNNING || quiet->state == GUEST_PAUSED, 1);
 	assert_int_equal(host_run_value(quiet, "corrupt"), 0);
