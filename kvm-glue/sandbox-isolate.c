@@ -13,6 +13,7 @@
  * the filter of system calls and the drop of privileges do not depend on them.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <sched.h>
 #include <string.h>
@@ -22,6 +23,7 @@
 #include <unistd.h>
 
 #include "kvm-glue/sandbox.h"
+#include "memd/base/cleanup.h"
 #include "memd/base/log.h"
 
 #define NAMESPACES (CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS)
@@ -30,13 +32,44 @@
 #define ID_MASK	   0x00ffffffu
 
 /* A directory that is there on every Linux, to mount the empty root on. */
-#define PLACE "/proc"
+#define PLACE	  "/proc"
+#define DEPTH_MAX 64 /* of directories between the root of a chroot and that of the system */
+
+/*
+ * Where the root is no mount point (in a chroot), nothing can be mounted privately and pivot_root
+ * refuses. The way out of a chroot (chroot(2), NOTES: the working directory may lie outside of the
+ * root) leads to the root of the namespace, which is ours and is left for good right after.
+ */
+static int leave_chroot(void)
+{
+	_cleanup_close_ int fd = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0 || chroot(PLACE) < 0 || fchdir(fd) < 0)
+		return -errno;
+	for (unsigned depth = 0; depth < DEPTH_MAX; depth++)
+		if (chdir("..") < 0)
+			return -errno;
+	return chroot(".") < 0 ? -errno : 0;
+}
+
+static int make_private(void)
+{
+	return mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ? -errno : 0;
+}
 
 static int leave_files(struct error *e)
 {
-	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
-		mount("none", PLACE, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RDONLY,
-			"size=4k,nr_inodes=1,mode=0555") < 0)
+	int r = make_private();
+
+	if (r == -EINVAL) {
+		r = leave_chroot();
+		if (r == 0)
+			r = make_private();
+	}
+	if (r < 0)
+		return error_set(e, r, "sandbox: leaving the host's mounts: %s", strerror(-r));
+	if (mount("none", PLACE, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RDONLY,
+		    "size=4k,nr_inodes=1,mode=0555") < 0)
 		return error_set(e, -errno, "sandbox: mounting an empty root: %s", strerror(errno));
 	/* The new root over the old one (pivot_root(2), NOTES), then the old one away. */
 	if (chdir(PLACE) < 0 || syscall(SYS_pivot_root, ".", ".") < 0 ||

@@ -14,6 +14,31 @@
 #define LOOK_US		(10 * US_PER_MS)
 #define CHILD_LISTEN_FD 3
 #define ARGUMENTS_MAX	32
+#define RUNNING_MAX	64
+
+/*
+ * What runs now. A test whose assertion failed does not come to its clean-up, and a process that has
+ * become another user (memd-vmm does) loses its death signal: it would keep the pipe of this test's
+ * output open, and whoever reads that waiting.
+ */
+static pid_t running[RUNNING_MAX];
+static pid_t runner; /* children of the test exit, too */
+
+static void note(pid_t former, pid_t now)
+{
+	for (size_t i = 0; i < RUNNING_MAX; i++)
+		if (running[i] == former) {
+			running[i] = now;
+			return;
+		}
+}
+
+static void kill_running(void)
+{
+	for (size_t i = 0; getpid() == runner && i < RUNNING_MAX; i++)
+		if (running[i])
+			kill(running[i], SIGKILL);
+}
 
 int service_run_build_path(const char *relative, char *buffer, size_t size)
 {
@@ -116,6 +141,9 @@ int service_run_start(struct service_run *s, const char *program, const char *co
 		return -errno;
 	if (s->pid == 0)
 		run_child(path, arguments, listen_fd, parent);
+	if (!runner && atexit(kill_running) == 0)
+		runner = parent;
+	note(0, s->pid);
 	return 0;
 }
 
@@ -126,8 +154,10 @@ int service_run_connect(const struct service_run *s)
 
 bool service_run_reap(struct service_run *s, int flags)
 {
-	if (!s->reaped && waitpid(s->pid, &s->status, flags) == s->pid)
+	if (!s->reaped && waitpid(s->pid, &s->status, flags) == s->pid) {
 		s->reaped = true;
+		note(s->pid, 0);
+	}
 	return s->reaped;
 }
 
