@@ -171,6 +171,12 @@ purge_leaves_nothing() {
 claim packages_build packages_build
 claim lintian_is_silent lintian_is_silent
 claim fresh_root_is_made root_is_made
+# systemd-nspawn makes the root's mounts its own first, which the kernel refuses where the root is none (a chroot).
+if ! mountpoint -q /; then
+	echo "# left out: the root of this machine is a chroot, where systemd-nspawn cannot start; the service was not run"
+	claims_done
+	exit
+fi
 claim systemd_boots_in_it systemd_boots
 claim packages_install_and_the_service_runs packages_install
 claim agent_installs_by_itself agent_installs_by_itself
