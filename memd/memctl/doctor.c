@@ -248,8 +248,8 @@ static void check_cgroups(int root_fd, struct doctor_finding *f)
 		break;
 	case CGROUP_V1:
 		say(f, DOCTOR_NOTE, "boot with systemd.unified_cgroup_hierarchy=1",
-			"memory cgroups v1 at %s: they limit all guests together, and harder than "
-			"v2",
+			"memory cgroups v1 at %s: they only count; a guest that grows fast is "
+			"paused, where v2 would throttle it",
 			mount);
 		break;
 	default:
