@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include "kvm-glue/vmm-stats.h"
@@ -26,6 +27,8 @@ enum {
 	EXIT_STATUS_FAILED = 2,
 };
 
+/* An order to stand still may not wait behind the guest's own vCPUs. */
+#define NICE_LEVEL	 (-10)
 #define CPU_MAX_BP	 10000 /* one core */
 #define SEND_PATIENCE_US (2 * US_PER_S)
 
@@ -520,6 +523,7 @@ int control_run(struct vmm *vmm, int listen_fd)
 		log_error("out of memory");
 		return EXIT_STATUS_FAILED;
 	}
+	(void)setpriority(PRIO_PROCESS, 0, NICE_LEVEL); /* without the right to it: as all */
 	resume(&c);
 	while (!ended(&c))
 		wait_once(&c);

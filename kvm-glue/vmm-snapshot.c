@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include "kvm-glue/vmm.h"
@@ -203,6 +204,7 @@ static void *thread_main(void *arg)
 	struct vmm_snapshot *s = arg;
 
 	pthread_setname_np(pthread_self(), "memd-snapshot");
+	(void)setpriority(PRIO_PROCESS, 0, 0); /* of this thread: the control loop runs with more */
 	pci_bus_quiesce(s->vmm->pci);
 	s->result = write_all(s);
 	pci_bus_resume(s->vmm->pci);

@@ -8,17 +8,20 @@
 #include "memd/base/units.h"
 
 /* Parts of the budget, in basis points. */
-#define RESERVE_BP   100 /* between the wall and the budget */
-#define NEAR_BP	     3000 /* closer than this to the budget: fast ticks, since a fill is fast */
-#define OVER_BP	     50 /* less than this left: pause */
-#define ROOM_BP	     200 /* more than this left: resume */
+#define RESERVE_BP	100 /* between the wall and the budget */
+#define NEAR_BP		3000 /* closer than this to the budget: fast ticks, since a fill is fast */
+#define OVER_BP		50 /* less than this left: pause */
+#define ROOM_BP		200 /* more than this left: resume */
 /* From a decision to its effect: one fast tick, and paging out. */
-#define LEAD_US	     (200 * US_PER_MS)
-#define PAUSE_MIN_US (100 * US_PER_MS)
-/* From a reading to the moment when a guest that was told to stands still, on a busy host. */
-#define REACTION_US  (30 * US_PER_MS)
+#define LEAD_US		(200 * US_PER_MS)
+#define PAUSE_MIN_US	(100 * US_PER_MS)
+/* What is expected at least, and at most, of the host (budget_note_look, budget_note_pause). */
+#define LOOK_MIN_US	(10 * US_PER_MS)
+#define PARK_MIN_US	(5 * US_PER_MS)
+#define REACTION_MAX_US (200 * US_PER_MS)
+#define SLOWEST_HALF_US (10 * US_PER_S)
 /* Growth is measured over no less: the kernel counts in batches. */
-#define GROWTH_MIN_US (2 * US_PER_MS)
+#define GROWTH_MIN_US	(2 * US_PER_MS)
 
 static uint64_t part(uint64_t whole, uint64_t bp)
 {
@@ -53,6 +56,34 @@ static void measure_used(struct budget *b, uint64_t now_us, uint64_t used_bytes)
 	b->last_used_bytes = used_bytes;
 }
 
+static double slowest_now(const struct slowest *s, uint64_t now_us)
+{
+	return s->us * exp2(-(double)u64_sub_or_zero(now_us, s->at_us) / SLOWEST_HALF_US);
+}
+
+static void note_slowest(struct slowest *s, uint64_t now_us, uint64_t took_us)
+{
+	s->us = fmax(fmin((double)took_us, REACTION_MAX_US), slowest_now(s, now_us));
+	s->at_us = now_us;
+}
+
+void budget_note_look(struct budget *b, uint64_t now_us, uint64_t took_us)
+{
+	note_slowest(&b->look, now_us, took_us);
+}
+
+void budget_note_pause(struct budget *b, uint64_t now_us, uint64_t took_us)
+{
+	note_slowest(&b->pause, now_us, took_us);
+}
+
+/* In which a guest goes on growing after a reading that let it. */
+static double reaction_us(const struct budget *b, uint64_t now_us)
+{
+	return fmax(slowest_now(&b->look, now_us), LOOK_MIN_US) +
+	       fmax(slowest_now(&b->pause, now_us), PARK_MIN_US);
+}
+
 void budget_decide(struct budget *b, const struct budget_figures *in, struct budget_decision *ret)
 {
 	uint64_t ahead, beside, left, room, reaction;
@@ -65,7 +96,8 @@ void budget_decide(struct budget *b, const struct budget_figures *in, struct bud
 		in->budget_bytes, beside + ahead + part(in->budget_bytes, RESERVE_BP));
 	ret->excess_bytes = u64_sub_or_zero(in->usage_bytes, ret->limit_bytes);
 	measure_used(b, in->now_us, ret->used_bytes);
-	reaction = u64_min((uint64_t)(b->growth * REACTION_US / US_PER_S), in->budget_bytes / 8);
+	reaction = u64_min((uint64_t)(b->growth * reaction_us(b, in->now_us) / US_PER_S),
+		in->budget_bytes / 8);
 	left = u64_sub_or_zero(in->budget_bytes, ret->used_bytes);
 	ret->near = left < part(in->budget_bytes, NEAR_BP);
 	ret->over = left < part(in->budget_bytes, OVER_BP) + reaction;

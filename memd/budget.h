@@ -15,9 +15,10 @@
  * their targets are paused, the largest excess first, and resumed when there is room again, the
  * least excess first. A pause is short while swap has room: what is paged out meanwhile is their own.
  *
- * Between a reading and the moment when a guest stands still lies REACTION_US, in which it goes on
- * growing. So "over" begins where the growth of late would lead within that time, and there is room
- * only when a guest could grow for twice as long. Where growth was fast it is expected again: the
+ * Between a reading and the moment when a guest stands still lies a time in which it goes on growing:
+ * until the next look, and from the order to pause until the vCPUs are parked. Both depend on how busy
+ * the host is, so they are measured, and the slowest of late counts. "Over" begins where the growth of
+ * late would lead within that time, and there is room only when a guest could grow for twice as long. Where growth was fast it is expected again: the
  * rate falls by half each second only.
  */
 #pragma once
@@ -34,8 +35,16 @@ struct budget_figures {
 	uint64_t zram_bytes; /* our part of what zram occupies */
 };
 
+/* The slowest of late: rises at once, falls by half each 10 s. */
+struct slowest {
+	double us;
+	uint64_t at_us;
+};
+
 /* Kept between calls. Zero it. */
 struct budget {
+	struct slowest look,
+		pause; /* from one look to the next; from an order until it is followed */
 	uint64_t last_us;
 	uint64_t last_zram_bytes;
 	uint64_t zram_growth; /* bytes a second: rises at once, falls by half each call */
@@ -53,6 +62,9 @@ struct budget_decision {
 	uint64_t to_room_bytes; /* until there is room */
 };
 
+/* Measured times of the host: what counts is bounded to 10 to 200 ms, and 5 to 200 ms. */
+void budget_note_look(struct budget *b, uint64_t now_us, uint64_t took_us);
+void budget_note_pause(struct budget *b, uint64_t now_us, uint64_t took_us);
 void budget_decide(struct budget *b, const struct budget_figures *in, struct budget_decision *ret);
 
 /* A guest as a candidate for a pause. */
@@ -68,5 +80,5 @@ struct budget_guest {
  * The running guest that is most over its target (or, when none is, least under it). BUDGET_NOBODY.
  */
 size_t budget_choose_pause(const struct budget_guest *guests, size_t n);
-/* The guest paused by us, at least 500 ms ago, that is least over its target. BUDGET_NOBODY. */
+/* The guest paused by us, at least 100 ms ago, that is least over its target. BUDGET_NOBODY. */
 size_t budget_choose_resume(const struct budget_guest *guests, size_t n, uint64_t now_us);

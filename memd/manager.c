@@ -584,6 +584,8 @@ int manager_new(const struct manager_options *options, struct manager **ret, str
 
 	if (!m)
 		return -ENOMEM;
+	/* Without the right to it memd is as fast as its neighbours. */
+	(void)setpriority(PRIO_PROCESS, 0, NICE_LEVEL);
 	m->options = *options;
 	m->figures.version = MEMD_VERSION;
 	r = set_up(m, e);
@@ -609,8 +611,6 @@ int manager_new(const struct manager_options *options, struct manager **ret, str
 
 int manager_run(struct manager *m)
 {
-	/* Without the right to it memd is as fast as its neighbours. */
-	(void)setpriority(PRIO_PROCESS, 0, NICE_LEVEL);
 	/* Where a watchdog is asked for, a loop that hangs is ended and started again. */
 	(void)sd_event_set_watchdog(m->event, 1);
 	sd_notify(0, "READY=1");

@@ -111,6 +111,7 @@ struct wall {
 	struct limit_job *limit_job; /* under way */
 	sd_event_source *timer; /* the fast tick */
 	uint64_t checked_us; /* when all of it was last read */
+	uint64_t looked_us; /* v1, watched: when the usage was last read; else 0 */
 	sd_event_source *threshold_source; /* v1: usage has crossed threshold_bytes */
 	uint64_t threshold_bytes;
 	/* What the last ledger saw, for estimates until the next. */

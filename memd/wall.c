@@ -192,9 +192,13 @@ static struct budget_guest describe(const struct guest *g)
 static void on_paused(void *context, int result, const struct refusal *refusal)
 {
 	struct guest *g = context;
+	struct manager *m = g->environment->context;
+	uint64_t now_us = clock_monotonic_us();
 
 	if (result < 0) /* it is asked again when it is still needed */
 		g->paused_by_host = false;
+	else
+		budget_note_pause(&m->wall.budget, now_us, now_us - g->paused_us);
 }
 
 static void pause_guest(struct manager *m, struct guest *g, const struct budget_guest *seen)
@@ -339,9 +343,12 @@ void wall_check(struct manager *m)
 		page_out_excess(m, to_go, w->decision.over ? RECLAIM_FORCED : RECLAIM_URGENT);
 	move_threshold(m);
 	w->checked_us = in.now_us;
-	if (w->mode == CGROUP_V1 && w->decision.used_bytes > m->budget_bytes / WATCHED_PART)
+	if (w->mode == CGROUP_V1 && w->decision.used_bytes > m->budget_bytes / WATCHED_PART) {
 		look_again(w, PEEK_US);
-	else if (w->decision.near || anybody_paused(m))
+		return;
+	}
+	w->looked_us = 0;
+	if (w->decision.near || anybody_paused(m))
 		look_again(w, FAST_TICK_US);
 }
 
@@ -359,7 +366,14 @@ static bool is_still(const struct manager *m)
 static int on_fast_tick(sd_event_source *source, uint64_t usec, void *userdata)
 {
 	struct manager *m = userdata;
+	struct wall *w = &m->wall;
+	uint64_t now_us = clock_monotonic_us();
 
+	if (w->mode == CGROUP_V1) {
+		if (w->looked_us)
+			budget_note_look(&w->budget, now_us, now_us - w->looked_us);
+		w->looked_us = now_us;
+	}
 	if (is_still(m))
 		look_again(&m->wall, PEEK_US);
 	else
@@ -445,6 +459,9 @@ int wall_init(struct manager *m, struct error *e)
 	}
 	m->figures.cgroup_mode = names[w->mode];
 	r = sd_event_add_time(m->event, &w->timer, CLOCK_MONOTONIC, 0, US_PER_MS, on_fast_tick, m);
+	/* Whatever else is due waits: a guest may be growing. */
+	if (r >= 0)
+		r = sd_event_source_set_priority(w->timer, SD_EVENT_PRIORITY_IMPORTANT);
 	if (r < 0)
 		return r;
 	return sd_event_source_set_enabled(w->timer, SD_EVENT_OFF);

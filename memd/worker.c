@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 
 #include "memd/base/clock.h"
 
@@ -58,6 +59,7 @@ static void *thread_main(void *argument)
 	struct worker *w = argument;
 	uint64_t one = 1;
 
+	setpriority(PRIO_PROCESS, 0, 0); /* of this thread: the loop runs with more */
 	pthread_mutex_lock(&w->lock);
 	while (!atomic_load(&w->stopping)) {
 		struct job *j = list_pop(&w->todo);

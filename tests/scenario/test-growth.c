@@ -3,8 +3,8 @@
  * and pools take together, read here every few milliseconds and not believed from memd, never goes
  * over 1.02 of the budget; nobody is killed; every byte is right. MEMD_TEST_GROWTHS says how often.
  *
- * On cgroups v1, where the kernel holds nobody back (memd/wall.c), memd is as late as it gets its turn
- * on a CPU: 10 ms of two vCPUs at full speed are 8 % of this small budget. There it is 1.15.
+ * On cgroups v1 the kernel holds nobody back (memd/wall.c). Where the host itself gets no CPU for 40 ms,
+ * nothing that runs on it can: there it is 1.05.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -23,9 +23,10 @@
 #include "tests/guest/host-run.h"
 #include "tests/guest/vmm-run.h"
 
-#define BUDGET_MIB  256
-#define GUEST_MIB   384
-#define GROW_MIB    176
+#define BUDGET_MIB  1024
+#define QUIET_MIB   800
+#define GUEST_MIB   512
+#define GROW_MIB    320
 #define LOOK_US	    (2 * US_PER_MS)
 #define GROWTHS	    15
 #define GROW_MAX_US (120 * US_PER_S)
@@ -100,10 +101,10 @@ static void grow_once(struct host_run *h, unsigned i)
 
 static void holds_while_guests_grow_again_and_again(void **state)
 {
-	struct host_run h;
+	static struct host_run h;
 	struct watch w = {0};
 	struct guest *quiet;
-	char config[64];
+	char config[64], line[128];
 	uint64_t own, most_percent;
 
 	if (vmm_run_unusable()) {
@@ -117,11 +118,13 @@ static void holds_while_guests_grow_again_and_again(void **state)
 		host_run_end(&h);
 		return;
 	}
-	quiet = host_run_guest(&h, "quiet", 128 * MIB, 1,
-		"common_mib=0 unique_mib=96 hot_mib=8 verify_per_s=5000 sweep_pages_per_s=1000 "
-		"seed=99");
+	snprintf(line, sizeof(line),
+		"common_mib=0 unique_mib=%d hot_mib=8 verify_per_s=5000 sweep_pages_per_s=1000 "
+		"seed=99",
+		QUIET_MIB);
+	quiet = host_run_guest(&h, "quiet", (QUIET_MIB + 64) * MIB, 1, line);
 	host_run_until_text(&h, quiet, "phase=run", GROW_MAX_US);
-	most_percent = h.m->wall.mode == CGROUP_V2 ? 102 : 115;
+	most_percent = h.m->wall.mode == CGROUP_V2 ? 102 : 105;
 	w.cgroup = h.m->wall.root;
 	w.zram = h.swap.number;
 	assert_int_equal(pthread_create(&w.thread, NULL, look, &w), 0);
@@ -131,11 +134,14 @@ static void holds_while_guests_grow_again_and_again(void **state)
 	pthread_join(w.thread, NULL);
 	/* memd and the pools beside the guests, which do not grow */
 	own = h.m->ledger.pool_bytes + h.m->own_costs.memd_bytes;
-	print_message("# %u growths, %" PRIu64 " looks: peak %.1f MiB beside %.1f of memd and "
-		      "pools, %.3f of the budget; memd saw %.3f\n",
+	print_message(
+		"# %u growths, %" PRIu64 " looks: peak %.1f MiB beside %.1f of memd and "
+		"pools, %.3f of the budget; memd saw %.3f, slowest look of late %.0f ms, pause "
+		"%.0f ms\n",
 		growths(), w.n_looks, (double)w.peak_bytes / MIB, (double)own / MIB,
 		(double)(w.peak_bytes + own) / (BUDGET_MIB * MIB),
-		(double)h.m->figures.peak_used_bytes / (BUDGET_MIB * MIB));
+		(double)h.m->figures.peak_used_bytes / (BUDGET_MIB * MIB),
+		h.m->wall.budget.look.us / US_PER_MS, h.m->wall.budget.pause.us / US_PER_MS);
 	assert_true(w.peak_bytes + own <= BUDGET_MIB * MIB / 100 * most_percent);
 	/* The one that did not grow lives, and lost nothing. */
 	assert_int_equal(quiet->state == GUEST_RUNNING || quiet->state == GUEST_PAUSED, 1);

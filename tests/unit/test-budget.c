@@ -87,21 +87,46 @@ static void over_and_room_have_a_gap_between_them(void **state)
 	assert_int_equal(decide(&b, 4 * US_PER_S, 979, 0, 0).to_room_bytes, 0);
 }
 
-/* 2 GiB a second come far in the time that a pause takes; slow growth may come up to the line. */
+/* 3 GiB a second come far in the time that a pause takes; slow growth may come up to the line. */
 static void the_faster_it_grows_the_earlier_somebody_waits(void **state)
 {
 	struct budget slow = {0}, fast = {0};
 	struct budget_decision d;
 
-	decide(&slow, US_PER_S, 960, 0, 0);
+	decide(&slow, US_PER_S, 969, 0, 0);
 	decide(&fast, US_PER_S, 940, 0, 0);
-	assert_false(decide(&slow, US_PER_S + US_PER_S, 961, 0, 0).over);
-	d = decide(&fast, US_PER_S + 10 * US_PER_MS, 961, 0, 0);
+	assert_false(decide(&slow, US_PER_S + US_PER_S, 970, 0, 0).over);
+	d = decide(&fast, US_PER_S + 10 * US_PER_MS, 970, 0, 0);
 	assert_true(d.over);
 	assert_false(d.room);
 	/* It stands still now. What it did is not forgotten before seconds have passed. */
 	assert_false(decide(&fast, US_PER_S + 110 * US_PER_MS, 950, 0, 0).room);
 	assert_true(decide(&fast, 10 * US_PER_S, 950, 0, 0).room);
+}
+
+/* A host that is slow to look, or to make a guest stand still, has to begin earlier. */
+static void a_slow_host_makes_somebody_wait_earlier(void **state)
+{
+	struct budget quick = {0}, slow_to_look = {0}, slow_to_pause = {0};
+	struct budget *all[] = {&quick, &slow_to_look, &slow_to_pause};
+	bool over[3], over_later[3];
+
+	for (unsigned i = 0; i < 3; i++) {
+		if (all[i] == &slow_to_look)
+			budget_note_look(all[i], US_PER_S, 150 * US_PER_MS);
+		if (all[i] == &slow_to_pause)
+			budget_note_pause(all[i], US_PER_S, 150 * US_PER_MS);
+		decide(all[i], US_PER_S, 900, 0, 0);
+		over[i] = decide(all[i], US_PER_S + 20 * US_PER_MS, 920, 0, 0).over;
+		/* The times of a minute ago no longer count. */
+		decide(all[i], 61 * US_PER_S, 900, 0, 0);
+		over_later[i] = decide(all[i], 61 * US_PER_S + 20 * US_PER_MS, 920, 0, 0).over;
+	}
+	assert_false(over[0]);
+	assert_true(over[1]);
+	assert_true(over[2]);
+	for (unsigned i = 0; i < 3; i++)
+		assert_false(over_later[i]);
 }
 
 static void who_is_most_over_its_target_waits(void **state)
@@ -142,6 +167,7 @@ int main(void)
 		cmocka_unit_test(more_outside_than_budget_leaves_no_limit_and_does_not_wrap),
 		cmocka_unit_test(over_and_room_have_a_gap_between_them),
 		cmocka_unit_test(the_faster_it_grows_the_earlier_somebody_waits),
+		cmocka_unit_test(a_slow_host_makes_somebody_wait_earlier),
 		cmocka_unit_test(who_is_most_over_its_target_waits),
 		cmocka_unit_test(who_is_least_over_its_target_goes_on_first_but_not_at_once),
 	};
