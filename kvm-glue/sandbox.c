@@ -45,7 +45,7 @@ int sandbox_drop_privileges(struct error *e)
 	/* a core dump would hold the guest's memory */
 	if (setrlimit(RLIMIT_CORE, &no_core) < 0)
 		return error_set(e, -errno, "core dump limit: %s", strerror(errno));
-	/* for the scanner while pages are frozen (dedup/scan.c); works without */
+	/* for the control thread, and the scanner while pages are frozen (dedup/scan.c); works without */
 	setrlimit(RLIMIT_NICE, &any_nice);
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return error_set(e, -errno, "no_new_privs: %s", strerror(errno));

@@ -15,7 +15,7 @@
 /* From a decision to its effect: one fast tick, and paging out. */
 #define LEAD_US		(200 * US_PER_MS)
 #define PAUSE_MIN_US	(100 * US_PER_MS)
-/* What is expected at least, and at most, of the host (budget_note_look, budget_note_pause). */
+/* What is expected at least, and at most, of the host (budget_note). */
 #define LOOK_MIN_US	(10 * US_PER_MS)
 #define PARK_MIN_US	(5 * US_PER_MS)
 #define REACTION_MAX_US (200 * US_PER_MS)
@@ -61,20 +61,10 @@ static double slowest_now(const struct slowest *s, uint64_t now_us)
 	return s->us * exp2(-(double)u64_sub_or_zero(now_us, s->at_us) / SLOWEST_HALF_US);
 }
 
-static void note_slowest(struct slowest *s, uint64_t now_us, uint64_t took_us)
+void budget_note(struct slowest *s, uint64_t now_us, uint64_t took_us)
 {
 	s->us = fmax(fmin((double)took_us, REACTION_MAX_US), slowest_now(s, now_us));
 	s->at_us = now_us;
-}
-
-void budget_note_look(struct budget *b, uint64_t now_us, uint64_t took_us)
-{
-	note_slowest(&b->look, now_us, took_us);
-}
-
-void budget_note_pause(struct budget *b, uint64_t now_us, uint64_t took_us)
-{
-	note_slowest(&b->pause, now_us, took_us);
 }
 
 /* In which a guest goes on growing after a reading that let it. */

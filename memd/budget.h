@@ -18,8 +18,8 @@
  * Between a reading and the moment when a guest stands still lies a time in which it goes on growing:
  * until the next look, and from the order to pause until the vCPUs are parked. Both depend on how busy
  * the host is, so they are measured, and the slowest of late counts. "Over" begins where the growth of
- * late would lead within that time, and there is room only when a guest could grow for twice as long. Where growth was fast it is expected again: the
- * rate falls by half each second only.
+ * late would lead within that time, and there is room only when a guest could grow for twice as long.
+ * Where growth was fast it is expected again: the rate falls by half each second only.
  */
 #pragma once
 
@@ -43,8 +43,8 @@ struct slowest {
 
 /* Kept between calls. Zero it. */
 struct budget {
-	struct slowest look,
-		pause; /* from one look to the next; from an order until it is followed */
+	struct slowest look; /* from one look to the next; counts as 10 to 200 ms */
+	struct slowest pause; /* from an order until it is followed; counts as 5 to 200 ms */
 	uint64_t last_us;
 	uint64_t last_zram_bytes;
 	uint64_t zram_growth; /* bytes a second: rises at once, falls by half each call */
@@ -62,9 +62,8 @@ struct budget_decision {
 	uint64_t to_room_bytes; /* until there is room */
 };
 
-/* Measured times of the host: what counts is bounded to 10 to 200 ms, and 5 to 200 ms. */
-void budget_note_look(struct budget *b, uint64_t now_us, uint64_t took_us);
-void budget_note_pause(struct budget *b, uint64_t now_us, uint64_t took_us);
+/* Takes in what it took this time. */
+void budget_note(struct slowest *s, uint64_t now_us, uint64_t took_us);
 void budget_decide(struct budget *b, const struct budget_figures *in, struct budget_decision *ret);
 
 /* A guest as a candidate for a pause. */

@@ -198,7 +198,7 @@ static void on_paused(void *context, int result, const struct refusal *refusal)
 	if (result < 0) /* it is asked again when it is still needed */
 		g->paused_by_host = false;
 	else
-		budget_note_pause(&m->wall.budget, now_us, now_us - g->paused_us);
+		budget_note(&m->wall.budget.pause, now_us, now_us - g->paused_us);
 }
 
 static void pause_guest(struct manager *m, struct guest *g, const struct budget_guest *seen)
@@ -371,11 +371,11 @@ static int on_fast_tick(sd_event_source *source, uint64_t usec, void *userdata)
 
 	if (w->mode == CGROUP_V1) {
 		if (w->looked_us)
-			budget_note_look(&w->budget, now_us, now_us - w->looked_us);
+			budget_note(&w->budget.look, now_us, now_us - w->looked_us);
 		w->looked_us = now_us;
 	}
 	if (is_still(m))
-		look_again(&m->wall, PEEK_US);
+		look_again(w, PEEK_US);
 	else
 		wall_check(m);
 	return 0;

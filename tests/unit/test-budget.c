@@ -113,9 +113,9 @@ static void a_slow_host_makes_somebody_wait_earlier(void **state)
 
 	for (unsigned i = 0; i < 3; i++) {
 		if (all[i] == &slow_to_look)
-			budget_note_look(all[i], US_PER_S, 150 * US_PER_MS);
+			budget_note(&all[i]->look, US_PER_S, 150 * US_PER_MS);
 		if (all[i] == &slow_to_pause)
-			budget_note_pause(all[i], US_PER_S, 150 * US_PER_MS);
+			budget_note(&all[i]->pause, US_PER_S, 150 * US_PER_MS);
 		decide(all[i], US_PER_S, 900, 0, 0);
 		over[i] = decide(all[i], US_PER_S + 20 * US_PER_MS, 920, 0, 0).over;
 		/* The times of a minute ago no longer count. */
